@@ -1,4 +1,5 @@
-//! Finds closing brackets 64 bytes at a time, with a bit mask per kind of byte instead of a branch per byte.
+//! Finds the ends of JSON values and strings, and of rows in CSV, 64 bytes at a time: with a bit mask per kind of byte
+//! instead of a branch per byte. In a mask, the first byte of the block is the lowest bit.
 //!
 //! The masks are computed as in simdjson (Langdale and Lemire, "Parsing gigabytes of JSON per second"), with one
 //! difference: a backslash outside of strings does not escape anything. Such text is not JSON, and is processed byte by
@@ -146,7 +147,7 @@ fn prefix_xor(mut bits: u64) -> u64 {
     bits
 }
 
-/// Returns the masks of the opening and of the closing brackets in a block. In a mask, the first byte is the lowest bit.
+/// Returns the masks of the opening and of the closing brackets in a block.
 #[inline(always)]
 fn brackets(block: &[u8; BLOCK]) -> (u64, u64) {
     let (lanes, _) = block.as_chunks::<LANE>();

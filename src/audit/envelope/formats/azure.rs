@@ -129,8 +129,8 @@ impl Cell<'_> {
     }
 }
 
-/// Appends the event whose members are the columns of a table, without line breaks. `cell` returns that of one of
-/// [`COLUMNS`]. If there is no such event, `None` is returned, and some of it may have been appended.
+/// Appends the event that a row stands for, without line breaks. `cell` returns the cell of a column, which is given by its
+/// index in [`COLUMNS`]. Returns `None` if the row is not an event; a part of it may have been appended by then.
 pub(super) fn push_event<'a>(event: &mut Vec<u8>, cell: impl Fn(usize) -> Option<Cell<'a>>) -> Option<()> {
     let start = event.len();
     event.extend_from_slice(br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1""#);
