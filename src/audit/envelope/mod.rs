@@ -11,6 +11,7 @@ mod formats;
 pub(crate) mod native;
 mod notes;
 mod object;
+mod reader;
 mod recognize;
 mod stream;
 mod unwrap;

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
+use super::reader::Reader;
 use crate::audit::event::{Micros, parse_timestamp};
-use crate::audit::json_scan::{BLOCK, LANE, members, plain_string, skip_space, skip_value, special_bytes};
+use crate::audit::json_scan::{BLOCK, LANE, members, plain_string, skip_space, special_bytes};
 
 /// Maximum number of members of a wrapper. An object with more is not one.
 const MEMBERS_MAX: usize = 1024;
@@ -242,29 +243,7 @@ pub(super) fn push_one_line(json: &[u8], line: &mut Vec<u8>) {
 
 /// Returns the raw elements of a JSON array.
 pub(super) fn elements(json: &[u8]) -> Option<Vec<&[u8]>> {
-    let start = skip_space(json, 0);
-    first_elements(&json[start..]).map(|(found, _)| found)
-}
-
-/// Returns the raw elements of the array that `json` starts with, and the position after it.
-pub(super) fn first_elements(json: &[u8]) -> Option<(Vec<&[u8]>, usize)> {
-    let mut at = 0;
-    if json.get(at) != Some(&b'[') {
-        return None;
-    }
-    let mut found = Vec::new();
-    at = skip_space(json, at + 1);
-    while json.get(at)? != &b']' {
-        let end = skip_value(json, at)?;
-        found.push(&json[at..end]);
-        at = skip_space(json, end);
-        match json.get(at)? {
-            b',' => at = skip_space(json, at + 1),
-            b']' => {}
-            _ => return None,
-        }
-    }
-    Some((found, at + 1))
+    Reader::new(json).elements()
 }
 
 /// Parses a time as wrappers have it: a string or a number, as [`time_of_text`] reads it.

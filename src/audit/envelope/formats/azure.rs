@@ -4,9 +4,8 @@ use std::borrow::Cow;
 use std::io::Write as _;
 
 use super::{Content, Format, Inside, Value};
-use crate::audit::envelope::object::{
-    Object, elements, first_elements, object_of, push_string, time, time_of_text, unescaped,
-};
+use crate::audit::envelope::object::{Object, elements, object_of, push_string, time, time_of_text, unescaped};
+use crate::audit::envelope::reader::Reader;
 use crate::audit::envelope::unwrap::NOT_JSON;
 use crate::audit::event::Micros;
 use crate::audit::json_scan::{skip_space, skip_value};
@@ -200,10 +199,9 @@ fn rows_of<'a>(columns: &[&'a [u8]], rows: &'a [u8]) -> Option<Content<'a>> {
     };
     let mut lines = Vec::with_capacity(rows.len());
     let mut count = 0;
-    let mut at = skip_space(rows, rows.starts_with(b"[").then_some(1)?);
-    while rows.get(at)? != &b']' {
+    Reader::new(rows).within(*b"[]", |row| {
         let end = lines.len();
-        let (cells, len) = first_elements(&rows[at..])?;
+        let cells = row.elements()?;
         let get = |at: usize| cells.get(at).filter(|raw| **raw != b"null").map(|raw| Cell::Json(raw));
         match push_event(&mut lines, |column| columns.cell(column, get)) {
             Some(()) => {
@@ -215,13 +213,8 @@ fn rows_of<'a>(columns: &[&'a [u8]], rows: &'a [u8]) -> Option<Content<'a>> {
                 lines.extend_from_slice(NOT_JSON);
             }
         }
-        at = skip_space(rows, at + len);
-        match rows.get(at)? {
-            b',' => at = skip_space(rows, at + 1),
-            b']' => {}
-            _ => return None,
-        }
-    }
+        Some(())
+    })?;
     Some(Content::Lines { lines, count })
 }
 

@@ -4,7 +4,10 @@ use std::borrow::Cow;
 
 use super::{Content, Entry, Format, Inside, Value};
 use crate::audit::envelope::object::{Object, time};
-use crate::audit::json_scan::{skip_space, skip_string, skip_value};
+use crate::audit::envelope::reader::Reader;
+
+/// A list of logs in any of its layers: below a request, a resource or a scope. All of it is read in one pass.
+pub(super) const BATCH: Format = Format { name: "", open: batch };
 
 /// A log record.
 pub(super) const RECORD: Format = Format { name: "OTLP", open };
@@ -17,10 +20,6 @@ pub(crate) const OPENSHIFT_NAME: &str = "OTLP of OpenShift";
 
 /// Maximum depth of a body that is made of key-value lists.
 const DEPTH_MAX: usize = 64;
-
-/// A list of logs in any of its layers: below a request, a resource or a scope. All of it is read in one pass.
-pub(super) const BATCH: Format = Format { name: "", open: batch };
-
 /// Maximum number of records that are read at once. Those of a longer list are read one after the other.
 const RECORDS_MAX: usize = 1 << 14;
 /// The members with a list of logs.
@@ -30,7 +29,7 @@ fn batch<'a>(object: &Object<'a>) -> Option<Content<'a>> {
     let list = LISTS.iter().find_map(|key| object.get(key))?;
     let is_openshift = object.get("resource").is_some_and(is_openshift);
     let mut entries = Vec::new();
-    let mut reader = Reader { json: list, at: 0 };
+    let mut reader = Reader::new(list);
     reader.within(*b"[]", |logs| logs.logs(LISTS.len(), is_openshift, &mut entries))?;
     (!entries.is_empty()).then_some(Content::Entries(entries))
 }
@@ -45,15 +44,9 @@ fn openshift<'a>(object: &Object<'a>) -> Option<Content<'a>> {
 }
 
 fn open<'a>(object: &Object<'a>) -> Option<Content<'a>> {
-    let value = Reader { json: object.get("body")?, at: 0 }.value()?;
+    let value = Reader::new(object.get("body")?).value()?;
     let at = ["timeUnixNano", "observedTimeUnixNano"].iter().find_map(|key| object.get(key)).and_then(time);
     Some(Content::one(value, at, String::new()))
-}
-
-/// Reads JSON from its start to its end. Each method consumes what its name says, or returns `None` if something else follows.
-struct Reader<'a> {
-    json: &'a [u8],
-    at: usize,
 }
 
 // === impl Reader ===
@@ -205,64 +198,12 @@ impl<'a> Reader<'a> {
         match value {
             _ if is_written => Some(()),
             // It came before its key.
-            Some(value) => Reader { json: value, at: 0 }.any_value(depth, json),
+            Some(value) => Reader::new(value).any_value(depth, json),
             None => {
                 json.extend_from_slice(b"null");
                 Some(())
             }
         }
-    }
-
-    /// Reads an object. `each` gets the name of each member that is not null, and must consume its value.
-    fn members(&mut self, mut each: impl FnMut(&mut Self, &'a [u8]) -> Option<()>) -> Option<()> {
-        self.within(*b"{}", |reader| {
-            let name = reader.name()?;
-            if reader.json[reader.at..].starts_with(b"null") {
-                return reader.raw().map(drop);
-            }
-            each(reader, name)
-        })
-    }
-
-    /// Reads the name of a member, and the colon.
-    fn name(&mut self) -> Option<&'a [u8]> {
-        (self.json.get(self.at) == Some(&b'"')).then_some(())?;
-        let end = skip_string(self.json, self.at)?;
-        let name = &self.json[self.at + 1..end - 1];
-        self.at = skip_space(self.json, end);
-        self.byte(b':')?;
-        Some(name)
-    }
-
-    /// Reads what is between brackets, separated by commas.
-    fn within(&mut self, [open, close]: [u8; 2], mut each: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
-        self.byte(open)?;
-        if self.byte(close).is_some() {
-            return Some(());
-        }
-        loop {
-            each(self)?;
-            self.at = skip_space(self.json, self.at);
-            if self.byte(close).is_some() {
-                return Some(());
-            }
-            self.byte(b',')?;
-        }
-    }
-
-    /// Reads a byte, and the space behind it.
-    fn byte(&mut self, byte: u8) -> Option<()> {
-        (self.json.get(self.at) == Some(&byte)).then_some(())?;
-        self.at = skip_space(self.json, self.at + 1);
-        Some(())
-    }
-
-    /// Reads a value of any kind.
-    fn raw(&mut self) -> Option<&'a [u8]> {
-        let end = skip_value(self.json, self.at)?;
-        let raw = &self.json[self.at..end];
-        self.at = end;
-        Some(raw)
     }
 }
 
@@ -274,7 +215,7 @@ mod tests {
     fn a_parsed_body_is_the_json_that_it_was() {
         let json = |body: &str| {
             let mut json = Vec::new();
-            Reader { json: body.as_bytes(), at: 0 }.any_value(DEPTH_MAX, &mut json)?;
+            Reader::new(body.as_bytes()).any_value(DEPTH_MAX, &mut json)?;
             Some(String::from_utf8(json).unwrap())
         };
         let body = r#"{"kvlistValue":{"values":[

@@ -1,0 +1,84 @@
+//! Reads JSON in one pass, from its start to its end, where scanning each level for its end would take too long.
+
+use crate::audit::json_scan::{skip_space, skip_string, skip_value};
+
+/// A position in JSON. Each method consumes what its name says, or returns `None` if something else follows.
+pub(super) struct Reader<'a> {
+    json: &'a [u8],
+    at: usize,
+}
+
+// === impl Reader ===
+
+impl<'a> Reader<'a> {
+    /// Starts at the first byte of a value.
+    pub(super) fn new(json: &'a [u8]) -> Reader<'a> {
+        Reader { json, at: 0 }
+    }
+
+    /// Reads an object. `each` gets the name of each member that is not null, and must consume its value.
+    pub(super) fn members(&mut self, mut each: impl FnMut(&mut Self, &'a [u8]) -> Option<()>) -> Option<()> {
+        self.within(*b"{}", |reader| {
+            let name = reader.name()?;
+            if reader.json[reader.at..].starts_with(b"null") {
+                return reader.raw().map(drop);
+            }
+            each(reader, name)
+        })
+    }
+
+    /// Reads the name of a member, and the colon.
+    fn name(&mut self) -> Option<&'a [u8]> {
+        (self.json.get(self.at) == Some(&b'"')).then_some(())?;
+        let end = skip_string(self.json, self.at)?;
+        let name = &self.json[self.at + 1..end - 1];
+        self.at = skip_space(self.json, end);
+        self.byte(b':')?;
+        Some(name)
+    }
+
+    /// Reads what is between brackets, separated by commas.
+    pub(super) fn within(
+        &mut self,
+        [open, close]: [u8; 2],
+        mut each: impl FnMut(&mut Self) -> Option<()>,
+    ) -> Option<()> {
+        self.byte(open)?;
+        if self.byte(close).is_some() {
+            return Some(());
+        }
+        loop {
+            each(self)?;
+            self.at = skip_space(self.json, self.at);
+            if self.byte(close).is_some() {
+                return Some(());
+            }
+            self.byte(b',')?;
+        }
+    }
+
+    /// Reads an array, and returns its raw elements.
+    pub(super) fn elements(&mut self) -> Option<Vec<&'a [u8]>> {
+        let mut elements = Vec::new();
+        self.within(*b"[]", |element| {
+            elements.push(element.raw()?);
+            Some(())
+        })?;
+        Some(elements)
+    }
+
+    /// Reads a byte, and the space behind it.
+    fn byte(&mut self, byte: u8) -> Option<()> {
+        (self.json.get(self.at) == Some(&byte)).then_some(())?;
+        self.at = skip_space(self.json, self.at + 1);
+        Some(())
+    }
+
+    /// Reads a value of any kind.
+    pub(super) fn raw(&mut self) -> Option<&'a [u8]> {
+        let end = skip_value(self.json, self.at)?;
+        let raw = &self.json[self.at..end];
+        self.at = end;
+        Some(raw)
+    }
+}
