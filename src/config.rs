@@ -244,6 +244,20 @@ pub struct Journal {
     pub max_size: Bytes,
     /// What to do if writes cannot be stored: `degrade` accepts them without storing them, `reject` answers 503.
     pub on_failure: OnFailure,
+    /// The log that replicas share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<JournalKafka>,
+}
+
+/// A topic of Kafka that replicas share as their journal. The section `kafka` says how to connect. Every replica stores the
+/// writes that it receives there before it answers, and observes those of all replicas. Then `journal.path` is a local copy for
+/// questions about the past. A write that the brokers do not confirm is rejected, whatever `on_failure` is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct JournalKafka {
+    /// The topic. It has one partition, because replicas need one order of all writes. If it does not exist, editwar creates
+    /// it, with the retention of `journal.retention` and the replication factor that is the default of the brokers.
+    pub topic: String,
 }
 
 // === impl Config ===
@@ -303,7 +317,7 @@ impl Config {
 
     /// Returns the settings of the journal, or `None` if there is no directory for it.
     pub fn journal(&self) -> Option<Settings> {
-        let Journal { path, retention, max_size, on_failure } = &self.journal;
+        let Journal { path, retention, max_size, on_failure, kafka: _ } = &self.journal;
         let window = replay::window(&self.policy());
         let retention = Retention {
             age: retention.micros(),
@@ -383,6 +397,12 @@ impl Default for Metrics {
     }
 }
 
+impl Default for JournalKafka {
+    fn default() -> JournalKafka {
+        JournalKafka { topic: "editwar.writes".to_owned() }
+    }
+}
+
 impl Default for Journal {
     fn default() -> Journal {
         Journal {
@@ -390,6 +410,7 @@ impl Default for Journal {
             retention: Duration(std::time::Duration::from_secs(7 * 24 * 3600)),
             max_size: Bytes(4 << 30),
             on_failure: OnFailure::default(),
+            kafka: None,
         }
     }
 }

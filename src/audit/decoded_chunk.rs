@@ -34,6 +34,8 @@ pub struct DecodedChunk<'a> {
 enum Text<'a> {
     Lines(&'a [u8]),
     Values(&'a [u8]),
+    /// Nothing: only the times of events are known.
+    Times,
 }
 
 impl Default for Text<'_> {
@@ -72,6 +74,11 @@ impl<'a> DecodedChunk<'a> {
         chunk
     }
 
+    /// Returns a chunk of which only the times of its events are known.
+    pub(crate) fn of_times(times: Vec<Micros>) -> DecodedChunk<'a> {
+        DecodedChunk { times, text: Text::Times, ..DecodedChunk::default() }
+    }
+
     /// Decodes a sequence of JSON values, such as the body of a request: events, `EventList`s and arrays of events.
     pub fn of_values(values: &'a [u8]) -> DecodedChunk<'a> {
         DecodedChunk::of_values_in_parts(values, usize::MAX, |_| {})
@@ -105,6 +112,7 @@ impl<'a> DecodedChunk<'a> {
     pub fn all_times(&self) -> Vec<Micros> {
         match self.text {
             Text::Lines(lines) => times::all(lines).collect(),
+            Text::Times => self.times.clone(),
             Text::Values(values) => {
                 let mut all = Vec::new();
                 envelope::native::values_with_bytes(values, |_| {}, |event| all.extend(times::of_event(event)));

@@ -28,6 +28,7 @@ mod server;
 mod service;
 mod settings;
 mod setup;
+mod shared_log;
 mod simulate;
 mod style;
 mod timeline_chart;

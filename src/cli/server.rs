@@ -1,6 +1,6 @@
 //! The server: creates all parts, starts them, waits for a signal, and stops them in order.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -12,6 +12,7 @@ use super::args::KubeAccess;
 use super::enforcer_setup::ClusterAccess;
 use super::listener_auth::ListenerSecurity;
 use super::notify_setup::Notifications;
+use super::shared_log::SharedLog;
 use super::{descriptors, memory_budget};
 use crate::audit::event::Micros;
 use crate::config::{Config, Mode};
@@ -20,10 +21,12 @@ use crate::enforce::control::Control;
 use crate::ingest::Source;
 use crate::ingest::intake::Intake;
 use crate::ingest::kafka;
+use crate::ingest::kafka::log::Target;
 use crate::ingest::tail::{self, TailSource};
 use crate::ingest::watch::WatchSource;
 use crate::ingest::watch::status::WatchStatus;
 use crate::ingest::webhook::{Webhook, WebhookSource};
+use crate::journal::append::Append;
 use crate::journal::committer::Journal;
 use crate::journal::reader::Reader;
 use crate::journal::replay;
@@ -36,6 +39,7 @@ use crate::query::api::{Api, LogLevel, PresentTime, SourceStatus};
 use crate::query::change_signal::ChangeSignal;
 use crate::telemetry::logs::LogLevels;
 use crate::telemetry::metrics::Metrics;
+use crate::util::readiness::Readiness;
 
 /// Divisor of the maximum response size for reports: while a report is built, it is in memory four times, as values and
 /// as text.
@@ -50,6 +54,8 @@ struct Server {
     journal: Option<Arc<Journal>>,
     /// Resolves when the journal was replayed.
     replayed: Option<oneshot::Receiver<()>>,
+    /// The log that replicas share, if there is one.
+    log: Option<SharedLog>,
     api: Api,
     admin: Option<(Listener, Admin)>,
     gates: [ListenerSecurity; 2],
@@ -61,6 +67,14 @@ struct Server {
     /// Counts requests to reload certificates, revocation lists and tokens.
     reload: watch::Sender<u64>,
     tasks: Tasks,
+}
+
+/// What is restored from the journal on the local disk.
+enum Restored {
+    /// The state, which these sinks rebuild, too.
+    State(Sinks),
+    /// Nothing but the time of its newest write: the log that replicas share has the state.
+    Newest(Arc<OnceLock<Option<Micros>>>),
 }
 
 /// The signals that a server handles. Their handlers are installed first: a replay takes time, and an unhandled signal
@@ -126,12 +140,32 @@ impl Server {
         let change_signal = ChangeSignal::default();
         let metrics_sink = MetricsSink::new(pipeline.clone(), metrics.clone());
         let state: Vec<Arc<dyn Sink>> = vec![Arc::new(metrics_sink), Arc::new(change_signal.clone())];
-        let (journal, replayed) = journal(&config, &pipeline, &metrics, Sinks::new(state.clone()))?.unzip();
+        let newest = Arc::new(OnceLock::new());
+        let restored = match config.journal.kafka {
+            Some(_) => Restored::Newest(newest.clone()),
+            None => Restored::State(Sinks::new(state.clone())),
+        };
+        let (journal, replayed) = journal(&config, &pipeline, &metrics, restored)?.unzip();
         let journal = journal.map(Arc::new);
         let notifications = Notifications::of(&config, &pipeline, &metrics)?;
+        let rebuilding = state.clone().into_iter().chain(journal.clone().map(|journal| journal as Arc<dyn Sink>));
+        let rebuilding = Sinks::new(rebuilding.collect());
         let sinks = sinks(state, &pipeline, journal.clone(), access.as_ref(), &notifications);
 
-        let intake = Intake::new(pipeline.clone(), metrics.clone(), sinks).with_journal(journal.clone());
+        let intake = Intake::new(pipeline.clone(), metrics.clone(), sinks.clone());
+        let target = Target {
+            pipeline: pipeline.clone(),
+            journal: journal.clone(),
+            state: rebuilding,
+            sinks,
+            metrics: metrics.clone(),
+            readiness: Readiness::default(),
+        };
+        let log = SharedLog::open(&config, target, newest)?;
+        let intake = match &log {
+            Some(log) => intake.with_log(log.appender()),
+            None => intake.with_journal(journal.clone().map(|journal| journal as Arc<dyn Append>)),
+        };
         let receiver =
             Webhook::new(intake.clone(), metrics.clone(), config.webhook.max_body_bytes.0, in_flight_bytes_max)
                 .with_clusters(config.webhook.auth.allow.iter().flat_map(|allow| allow.clusters.clone()));
@@ -147,7 +181,9 @@ impl Server {
             .with_contexts(config.contexts())
             .with_report_bytes_max(report_bytes_max)
             .with_change_signal(change_signal)
-            .with_sources(sources.iter().map(|source| status(&**source)).collect())
+            .with_sources(
+                sources.iter().map(|source| status(&**source)).chain(log.iter().map(SharedLog::status)).collect(),
+            )
             .with_log_level(LogLevel { levels: log_levels, is_authenticated: config.admin.auth.is_on() })
             .with_enforcer(access.as_ref().map(|_| control.clone()));
         let handler = Admin::new(admin_gate.clone(), api.clone(), &metrics);
@@ -158,6 +194,7 @@ impl Server {
             metrics,
             journal,
             replayed,
+            log,
             api,
             admin: Some((admin, handler)),
             gates: [webhook_gate, admin_gate],
@@ -189,6 +226,13 @@ impl Server {
         if let Some(replayed) = self.replayed.take() {
             tokio::select! {
                 replayed = replayed => replayed.context("the journal's thread ended unexpectedly")?,
+                _ = self.signals.terminate.recv() => return Ok(false),
+                _ = self.signals.interrupt.recv() => return Ok(false),
+            }
+        }
+        if let Some(log) = &mut self.log {
+            tokio::select! {
+                caught_up = log.start() => caught_up?,
                 _ = self.signals.terminate.recv() => return Ok(false),
                 _ = self.signals.interrupt.recv() => return Ok(false),
             }
@@ -233,6 +277,9 @@ impl Server {
         self.stop.send_replace(true);
         for task in self.tasks.serving.into_iter().chain(self.tasks.others) {
             task.await?;
+        }
+        if let Some(log) = self.log {
+            log.stop().await;
         }
         if let Some(journal) = self.journal {
             tokio::task::block_in_place(|| journal.close());
@@ -317,7 +364,7 @@ async fn sources(
         };
         sources.push(Box::new(TailSource::new(settings, intake.clone(), metrics.clone())?));
     }
-    if let Some(settings) = config.kafka_settings() {
+    if let Some(settings) = config.kafka_settings().filter(|settings| !settings.topics.is_empty()) {
         sources.push(kafka::source(settings, intake.clone(), metrics.clone())?);
     }
     if config.watch.enabled {
@@ -343,17 +390,25 @@ fn policy(config: &Config, access: Option<&ClusterAccess>) -> Policy {
     policy
 }
 
-/// Opens the journal, if one is configured, and replays its recent past into the pipeline and these sinks.
+/// Opens the journal, if one is configured, and replays its recent past into the pipeline, as far as it is restored from there.
 fn journal(
     config: &Config,
     pipeline: &Arc<Pipeline>,
     metrics: &Metrics,
-    sinks: Sinks,
+    restored: Restored,
 ) -> Result<Option<(Journal, oneshot::Receiver<()>)>> {
     let Some(settings) = config.journal() else { return Ok(None) };
     let pipeline = pipeline.clone();
     let window = settings.retention.window;
     let replay = Box::new(move |reader: &Reader, newest: Option<Micros>| {
+        let sinks = match &restored {
+            Restored::State(sinks) => sinks,
+            Restored::Newest(found) => {
+                // Set once: a journal that is opened again has what it had before.
+                let _ = found.set(newest);
+                return Ok(Vec::new());
+            }
+        };
         let Some(newest) = newest else { return Ok(Vec::new()) };
         let since = newest.saturating_sub(window);
         let mut recent = Vec::new();

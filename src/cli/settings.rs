@@ -7,7 +7,9 @@ use anyhow::{Result, anyhow};
 use super::args::{ConfigArgs, ServeArgs};
 use crate::config::{Config, ENVIRONMENT, Kafka, KafkaSasl, KafkaTls, Overlay, SaslMechanism, Watch};
 use crate::ingest::kafka;
+use crate::ingest::kafka::log::LogSettings;
 use crate::ingest::watch::Settings;
+use crate::journal::replay;
 use crate::telemetry::metrics::SeriesLimits;
 
 /// The argument of `--journal` that turns the journal off.
@@ -88,6 +90,13 @@ impl Config {
         });
         let tls = enabled.then_some(kafka::Tls { ca_file, cert_file, key_file });
         (!brokers.is_empty()).then_some(kafka::Settings { brokers, topics, group, tls, sasl })
+    }
+
+    /// Returns the settings of the log that replicas share, if there is one.
+    pub(super) fn log_settings(&self) -> Option<LogSettings> {
+        let topic = self.journal.kafka.as_ref()?.topic.clone();
+        let retention = self.journal.retention.micros();
+        Some(LogSettings { kafka: self.kafka_settings()?, topic, retention, window: replay::window(&self.policy()) })
     }
 
     /// Returns the limits on the series of metrics.

@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Topics of Kafka that contain audit events, in any format that editwar recognizes. Needs a build with the feature `kafka`.
+/// Topics of Kafka that contain audit events, in any format that editwar recognizes, and how to connect. Needs a build with the
+/// feature `kafka`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Kafka {
-    /// Addresses of some of the brokers, such as `kafka-0.example.com:9092`. Empty: editwar reads no topics.
+    /// Addresses of some of the brokers, such as `kafka-0.example.com:9092`. Empty: editwar does not use Kafka.
     pub brokers: Vec<String>,
     /// The topics, each with the name of the cluster that its events belong to. The name is empty if there is only one cluster.
     pub topics: BTreeMap<String, String>,

@@ -133,9 +133,16 @@ impl Config {
 
     fn validate_kafka(&self) -> Result<(), Error> {
         let Kafka { brokers, topics, group, tls, sasl } = &self.kafka;
-        if brokers.is_empty() != topics.is_empty() {
-            let key = if brokers.is_empty() { "kafka.brokers" } else { "kafka.topics" };
-            return Err(invalid(key, "set both kafka.brokers and kafka.topics, or none of them"));
+        let log = self.journal.kafka.as_ref().map(|log| &log.topic);
+        let is_used = !topics.is_empty() || log.is_some();
+        if brokers.is_empty() && is_used {
+            return Err(invalid("kafka.brokers", "set it, because kafka.topics or journal.kafka is set"));
+        }
+        if !brokers.is_empty() && !is_used {
+            return Err(invalid("kafka.topics", "set it or journal.kafka, because kafka.brokers is set"));
+        }
+        if let Some(topic) = log.filter(|topic| topics.contains_key(*topic)) {
+            return Err(invalid("journal.kafka.topic", &format!("kafka.topics has {topic}, too: set another name")));
         }
         let has_port = |broker: &str| broker.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         if let Some(broker) = brokers.iter().find(|broker| !has_port(broker) || broker.contains([',', '/', ' '])) {
@@ -143,8 +150,10 @@ impl Config {
             return Err(invalid("kafka.brokers", &why));
         }
         let is_topic_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if let Some(topic) = topics.keys().find(|topic| topic.is_empty() || !topic.chars().all(is_topic_char)) {
-            return Err(invalid("kafka.topics", &format!("no name of a topic: \"{topic}\"")));
+        let named = topics.keys().map(|topic| ("kafka.topics", topic));
+        let mut named = named.chain(log.map(|topic| ("journal.kafka.topic", topic)));
+        if let Some((key, topic)) = named.find(|(_, topic)| topic.is_empty() || !topic.chars().all(is_topic_char)) {
+            return Err(invalid(key, &format!("no name of a topic: \"{topic}\"")));
         }
         if let Some(cluster) = topics.values().find(|cluster| !cluster_name::is_valid(cluster)) {
             return Err(invalid("kafka.topics", &format!("no name of a cluster: \"{cluster}\"")));

@@ -16,7 +16,8 @@ use crate::audit::event::Micros;
 use crate::detect::object::ObjectState;
 use crate::detect::verdict::{Confidence, State};
 use crate::detect::write::classify_write;
-use crate::journal::committer::{Journal, Unavailable};
+use crate::journal::append::Append;
+use crate::journal::committer::Unavailable;
 use crate::journal::record::{Arrival, Record};
 use crate::notify::{Changes, Sinks};
 use crate::pipeline::coverage::Doubts;
@@ -30,6 +31,13 @@ use crate::util::clock;
 const AT_ONCE_BYTES: usize = 512 << 10;
 /// Maximum number of decoded events of one body that are in memory at once. kube-apiserver sends 400 by default.
 const EVENTS_MAX: usize = 16 << 10;
+
+/// Maximum size of a write in a log that replicas share, in bytes. Of a larger one, the bodies are left out. It is less than
+/// the largest message that brokers are configured to accept, because each message has headers.
+const LOGGED_BYTES_MAX: usize = LOG_MESSAGE_BYTES_MAX - (64 << 10);
+/// Maximum size of a message of that log, in bytes. An object in etcd has at most 1.5 MiB, an event has two of them, and both
+/// are compressed.
+pub(super) const LOG_MESSAGE_BYTES_MAX: usize = 3 << 20;
 
 /// Number of bytes of converted lines that are decoded at once.
 const PART_BYTES: usize = 1 << 20;
@@ -48,7 +56,9 @@ pub struct Origin<'a> {
 pub struct Intake {
     pipeline: Arc<Pipeline>,
     metrics: Metrics,
-    journal: Option<Arc<Journal>>,
+    journal: Option<Arc<dyn Append>>,
+    /// Whether all replicas read the writes from there, this one included, and observe them in that order.
+    is_replicated: bool,
     sinks: Sinks,
     /// Limits concurrent decoding to the number of cores. More threads would only use more memory.
     decoders: Arc<Semaphore>,
@@ -60,12 +70,24 @@ impl Intake {
     /// Creates an intake without a journal.
     pub fn new(pipeline: Arc<Pipeline>, metrics: Metrics, sinks: Sinks) -> Intake {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Intake { pipeline, metrics, journal: None, sinks, decoders: Arc::new(Semaphore::new(cores)) }
+        Intake {
+            pipeline,
+            metrics,
+            journal: None,
+            is_replicated: false,
+            sinks,
+            decoders: Arc::new(Semaphore::new(cores)),
+        }
     }
 
     /// Stores every write in the journal before it is observed.
-    pub fn with_journal(self, journal: Option<Arc<Journal>>) -> Intake {
+    pub fn with_journal(self, journal: Option<Arc<dyn Append>>) -> Intake {
         Intake { journal, ..self }
+    }
+
+    /// Stores every write in a log that replicas share, and leaves it to the reader of the log to observe it.
+    pub(crate) fn with_log(self, log: Arc<dyn Append>) -> Intake {
+        Intake { journal: Some(log), is_replicated: true, ..self }
     }
 
     /// Returns the objects of a cluster over which there is a war, or may be one.
@@ -224,39 +246,51 @@ impl Intake {
 
     /// Returns the writes of a chunk that are within the configured scope, as journal records.
     fn records(&self, Origin { cluster, source }: Origin<'_>, chunk: &DecodedChunk<'_>) -> Vec<Record> {
-        let at = clock::now();
+        let arrival = Arrival { cluster, source, at: clock::now() };
         let record = |event| {
             let write = classify_write(event).ok()?;
             let limits = self.pipeline.policy().limits(&write.object)?;
             // What must not be kept in memory must not be stored on disk either.
             let is_bare = dedupe::omits_body(Some(limits), &write);
-            Record::new(Arrival { cluster, source, at }, &write, is_bare)
+            let record = Record::new(arrival, &write, is_bare)?;
+            match record.packed.len() > LOGGED_BYTES_MAX && self.is_replicated {
+                true => Record::new(arrival, &write, true),
+                false => Some(record),
+            }
         };
-        chunk.events.iter().filter_map(record).collect()
+        let mut records: Vec<Record> = chunk.events.iter().filter_map(record).collect();
+        if self.is_replicated && !chunk.times.is_empty() {
+            records.push(Record::of_times(arrival, &chunk.times));
+        }
+        records
     }
 
     /// Observes the events of a chunk, and publishes what they changed.
     fn observe(&self, Origin { cluster, source }: Origin<'_>, chunk: &DecodedChunk<'_>) {
         let _span = tracing::debug_span!("observe", events = chunk.events.len()).entered();
         let mut batch = self.pipeline.batch(cluster, source);
+        if self.is_replicated {
+            return batch.count_unobserved(chunk);
+        }
         batch.ingest(chunk, 0);
-        self.count_wrong_clocks(&batch);
+        count_wrong_clocks(&self.metrics, &batch);
         self.sinks.publish(&Changes::of(&mut batch));
     }
+}
 
-    fn count_wrong_clocks(&self, batch: &Batch<'_>) {
-        for (source, Doubts { future, long_ago }) in batch.doubts() {
-            for (time, count) in [("future", future), ("long_ago", long_ago)] {
-                let counter = self.metrics.wrong_clocks.with_label_values(&[time]);
-                if count > 0 && counter.get() == 0 {
-                    tracing::warn!(
-                        source,
-                        time,
-                        "writes have an implausible time and are processed as of now; check the clock of this API server"
-                    );
-                }
-                counter.inc_by(count);
+/// Counts the writes of a batch with implausible times, and warns of the first.
+pub(super) fn count_wrong_clocks(metrics: &Metrics, batch: &Batch<'_>) {
+    for (source, Doubts { future, long_ago }) in batch.doubts() {
+        for (time, count) in [("future", future), ("long_ago", long_ago)] {
+            let counter = metrics.wrong_clocks.with_label_values(&[time]);
+            if count > 0 && counter.get() == 0 {
+                tracing::warn!(
+                    source,
+                    time,
+                    "writes have an implausible time and are processed as of now; check the clock of this API server"
+                );
             }
+            counter.inc_by(count);
         }
     }
 }

@@ -12,8 +12,10 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
+use super::append::Append;
 use super::group_commit::GroupCommitWriter;
 use super::reader::Reader;
 use super::record::Record;
@@ -56,28 +58,6 @@ impl Journal {
         Ok((journal, is_opened))
     }
 
-    /// Appends these records. On `Ok` they are durable, or dropped as configured by [`OnFailure`].
-    ///
-    /// # Errors
-    /// [`Unavailable`] if writes that cannot be stored are rejected.
-    pub async fn append(&self, records: Vec<Record>) -> Result<(), Unavailable> {
-        match self.request(records)? {
-            Some(is_done) => is_done.await.unwrap_or(Err(Unavailable)),
-            None => Ok(()),
-        }
-    }
-
-    /// Like [`Journal::append`], for callers outside of the async runtime.
-    ///
-    /// # Errors
-    /// [`Unavailable`] if writes that cannot be stored are rejected.
-    pub fn append_blocking(&self, records: Vec<Record>) -> Result<(), Unavailable> {
-        match self.request(records)? {
-            Some(is_done) => is_done.blocking_recv().unwrap_or(Err(Unavailable)),
-            None => Ok(()),
-        }
-    }
-
     /// Sends records to the thread. Returns `None` if there is nothing to wait for.
     fn request(&self, records: Vec<Record>) -> Result<Option<oneshot::Receiver<Result<(), Unavailable>>>, Unavailable> {
         if records.is_empty() {
@@ -99,17 +79,6 @@ impl Journal {
         reader.ok_or_else(|| lock(&self.shared.trouble).clone().unwrap_or_default())
     }
 
-    /// Returns whether batches would be accepted.
-    ///
-    /// # Errors
-    /// The reason why not, as text for users.
-    pub fn check(&self) -> Result<(), String> {
-        match (self.shared.on_failure, &*lock(&self.shared.trouble)) {
-            (OnFailure::Reject, Some(why)) => Err(why.clone()),
-            _ => Ok(()),
-        }
-    }
-
     /// Writes all queued records and closes the files.
     pub fn close(&self) {
         drop(lock(&self.requests).take());
@@ -117,6 +86,31 @@ impl Journal {
             && thread.join().is_err()
         {
             tracing::error!("the journal's thread panicked");
+        }
+    }
+}
+
+impl Append for Journal {
+    fn append(&self, records: Vec<Record>) -> BoxFuture<'_, Result<(), Unavailable>> {
+        Box::pin(async move {
+            match self.request(records)? {
+                Some(is_done) => is_done.await.unwrap_or(Err(Unavailable)),
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn append_blocking(&self, records: Vec<Record>) -> Result<(), Unavailable> {
+        match self.request(records)? {
+            Some(is_done) => is_done.blocking_recv().unwrap_or(Err(Unavailable)),
+            None => Ok(()),
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        match (self.shared.on_failure, &*lock(&self.shared.trouble)) {
+            (OnFailure::Reject, Some(why)) => Err(why.clone()),
+            _ => Ok(()),
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! - [`committer`]: the front end. Collects the writes of all requests; its thread, in `group_commit`, commits them in
 //!   groups.
+//! - [`append`]: the trait by which sources store writes. A log on Kafka implements it, too.
 //! - [`store`]: a directory of segments with retention by age and size.
 //! - [`segment`]: one file, with an index by object. [`record`] is the stored form of a write, [`transition`] that of a
 //!   transition.
@@ -11,6 +12,7 @@
 //! - [`replay`]: feeds the recent past into the pipeline at startup. [`object_history`]: the full history of one object,
 //!   for queries.
 
+pub mod append;
 pub mod committer;
 pub mod disk;
 mod group_commit;

@@ -55,7 +55,7 @@ pub struct Entry<'a> {
     pub source: &'a str,
     /// Time of arrival, by the server's clock. Missing in records of editwar 0.1.
     pub arrived: Option<Micros>,
-    /// The event as JSON.
+    /// The event as JSON, or a list of times.
     pub event: &'a [u8],
 }
 
@@ -117,6 +117,20 @@ impl Record {
         Some(Record { key, object, packed: lz4_flex::compress_prepend_size(&text) })
     }
 
+    /// Returns a record of the times of events, reads included: time passes for verdicts even if nobody writes. Such
+    /// records are only in a log that replicas share.
+    pub(crate) fn of_times(arrival: Arrival<'_>, times: &[Micros]) -> Record {
+        let Arrival { cluster, source, at } = arrival;
+        let text = format!("{cluster}\0{source}\0{at}\0{times:?}");
+        let object = ObjectKey::from("");
+        Record { key: Key::from(at), object, packed: lz4_flex::compress_prepend_size(text.as_bytes()) }
+    }
+
+    /// Returns whether it has a write.
+    pub(crate) fn is_write(&self) -> bool {
+        !self.object.as_ref().is_empty()
+    }
+
     /// Returns its approximate size in memory, in bytes.
     pub fn bytes(&self) -> usize {
         self.packed.len() + self.object.as_ref().len() + 128
@@ -144,6 +158,15 @@ pub fn entry(text: &[u8]) -> Option<Entry<'_>> {
         None => (None, rest),
     };
     Some(Entry { cluster, source, arrived, event })
+}
+
+// === impl Entry ===
+
+impl Entry<'_> {
+    /// Returns the times of a record that has no event.
+    pub(crate) fn times(&self) -> Option<Vec<Micros>> {
+        self.event.starts_with(b"[").then(|| serde_json::from_slice(self.event).ok())?
+    }
 }
 
 fn body_bytes(event: &Event<'_>, is_bare: bool) -> usize {

@@ -59,10 +59,14 @@ pub fn replay(
 }
 
 /// Ingests one stored event.
-pub(super) fn ingest_entry<'p>(batch: &mut Batch<'p>, entry: &Entry<'p>) {
+pub(crate) fn ingest_entry<'p>(batch: &mut Batch<'p>, entry: &Entry<'p>) {
     batch.set_source(entry.source);
     if let Some(at) = entry.arrived {
         batch.set_arrival(at);
     }
-    batch.ingest(&DecodedChunk::of(entry.event, false, Vec::new()), 0);
+    let chunk = match entry.times() {
+        Some(times) => DecodedChunk::of_times(times),
+        None => DecodedChunk::of(entry.event, false, Vec::new()),
+    };
+    batch.ingest(&chunk, 0);
 }

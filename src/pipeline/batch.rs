@@ -80,8 +80,45 @@ impl Pipeline {
 impl<'p> Batch<'p> {
     /// Processes a decoded chunk. `before` is the number of positions before it in its input.
     pub fn ingest(&mut self, chunk: &DecodedChunk<'_>, before: u64) {
+        self.count_others(chunk, before);
+        self.stats.counters.events += chunk.events.len() as u64;
+        self.pipeline.clocks.detect_future_record(chunk.events.iter().filter_map(Event::at));
+        chunk.events.chunks(WINDOW).for_each(|events| self.window(events));
+        self.record_coverage(&chunk.times, || chunk.all_times());
+        if self.pipeline.join.is_active() {
+            self.release(false);
+        }
+        self.compact();
+    }
+
+    /// Counts the events of a chunk that are left out of the journal: all but writes within the configured scope. Neither their
+    /// times nor the writes have an effect here.
+    pub(crate) fn count_unobserved(&mut self, chunk: &DecodedChunk<'_>) {
+        self.count_others(chunk, 0);
+        let pipeline = self.pipeline;
+        for event in &chunk.events {
+            let why = match classify_write(event) {
+                Ok(write) if pipeline.policy.limits(&write.object).is_none() => None,
+                Ok(_) => continue,
+                Err(why) => Some(why),
+            };
+            let counters = &mut self.stats.counters;
+            counters.events += 1;
+            if event.is_reviewed() {
+                continue;
+            }
+            counters.requests += 1;
+            match why {
+                Some(why) => self.stats.not_a_write(why),
+                None => counters.ignored += 1,
+            }
+        }
+    }
+
+    /// Counts everything in a chunk but final events of mutating requests.
+    fn count_others(&mut self, chunk: &DecodedChunk<'_>, before: u64) {
         let counters = &mut self.stats.counters;
-        counters.events += chunk.unfinished + chunk.reads + chunk.events.len() as u64;
+        counters.events += chunk.unfinished + chunk.reads;
         counters.requests += chunk.reads;
         counters.reads += chunk.reads;
         for (reason, (count, position)) in &chunk.malformed {
@@ -90,13 +127,6 @@ impl<'p> Batch<'p> {
         if let Some(notes) = &chunk.notes {
             self.stats.notes(notes, self.source);
         }
-        self.pipeline.clocks.detect_future_record(chunk.events.iter().filter_map(Event::at));
-        chunk.events.chunks(WINDOW).for_each(|events| self.window(events));
-        self.record_coverage(&chunk.times, || chunk.all_times());
-        if self.pipeline.join.is_active() {
-            self.release(false);
-        }
-        self.compact();
     }
 
     /// Observes the writes that waited to be joined with their counterparts, as far as they need not wait any longer. With

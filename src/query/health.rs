@@ -6,6 +6,7 @@ use super::reply::{Failure, text};
 use super::route::Call;
 use super::views::time;
 use crate::enforce::control::Control;
+use crate::journal::append::Append as _;
 use crate::net::Reply;
 use crate::util::clock;
 

@@ -214,7 +214,7 @@ fn a_contested_object_is_paused_instead_of_corrected() {
     assert!(mine["writes"].as_u64().unwrap() <= writes + 1, "{mine}");
     // The rival has stopped: the pause ends, and the Golden State is applied again.
     cluster.wait("the pause is lifted and the drift corrected", 60, || !is_paused() && web()["spec"]["replicas"] == 3);
-    assert!(cluster.is_told("ThrashingResolved"));
+    cluster.wait("its end is told", 20, || cluster.is_told("ThrashingResolved"));
 }
 
 #[test]

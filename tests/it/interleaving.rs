@@ -18,6 +18,7 @@ use editwar::detect::policy::Policy;
 use editwar::detect::verdict::State;
 use editwar::ingest::files::{self, Consumer, Input};
 use editwar::ingest::intake::{Intake, Origin};
+use editwar::journal::append::Append;
 use editwar::journal::committer::{Journal, OnFailure, Settings};
 use editwar::journal::disk::Disk;
 use editwar::journal::store::Retention;
@@ -203,7 +204,7 @@ impl Server {
     /// Ingests lines as planned.
     fn ingest(&self, lines: &[&[u8]], plan: &Plan) {
         let intake = Intake::new(self.pipeline.clone(), self.metrics.clone(), self.sinks.clone());
-        let intake = intake.with_journal(self.journal.clone());
+        let intake = intake.with_journal(self.journal.clone().map(|journal| journal as Arc<dyn Append>));
         let mut before = 0;
         let end = End { lines: lines.len(), queries: 0, first: 0 };
         for End { lines: until, queries, first } in plan.ends.iter().copied().chain([end]) {

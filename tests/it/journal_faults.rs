@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use editwar::journal::Error;
+use editwar::journal::append::Append;
 use editwar::journal::committer::{Journal, OnFailure, Settings};
 use editwar::journal::disk::{Disk, Operation};
 use editwar::journal::record::{Key, Record};

@@ -15,7 +15,7 @@ use crate::wrappers::{WRAPPERS, Wrapped};
 const TOPIC: &str = "kube-audit";
 const HOUR_MS: i64 = 3_600_000;
 
-fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
 }
 
@@ -29,7 +29,7 @@ fn start(broker: &Broker, arguments: &[&str]) -> Server {
 }
 
 /// Returns an event: a user sets `data.v` of a ConfigMap.
-fn event(id: &str, user: &str, name: &str, value: &str, at_ms: i64) -> Vec<u8> {
+pub(crate) fn event(id: &str, user: &str, name: &str, value: &str, at_ms: i64) -> Vec<u8> {
     let at = jiff::Timestamp::from_millisecond(at_ms).unwrap().to_string();
     let object = |value: &str| {
         json!({
@@ -64,16 +64,16 @@ fn wars(report: &Value) -> BTreeSet<String> {
     wars.collect()
 }
 
-fn wars_of(server: &Server) -> BTreeSet<String> {
+pub(crate) fn wars_of(server: &Server) -> BTreeSet<String> {
     wars(&serde_json::from_str(&server.get("/api/v1/wars?all=1").1).unwrap())
 }
 
-fn wars_of_log(lines: &[&[u8]]) -> BTreeSet<String> {
+pub(crate) fn wars_of_log(lines: &[&[u8]]) -> BTreeSet<String> {
     wars(&serde_json::to_value(util::report(&util::pipeline_of(lines.iter().copied()))).unwrap())
 }
 
 /// Returns the sum of all series of a metric.
-fn metric(server: &Server, name: &str) -> f64 {
+pub(crate) fn metric(server: &Server, name: &str) -> f64 {
     let metrics = server.get("/metrics").1;
     let of = |line: &str| {
         let rest = line.strip_prefix(name).filter(|rest| rest.starts_with(['{', ' ']))?;

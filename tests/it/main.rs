@@ -53,6 +53,8 @@ mod push;
 mod questions;
 mod recordings;
 mod remedies;
+#[cfg(feature = "kafka")]
+mod replicas;
 mod require;
 mod scenarios;
 mod serve;

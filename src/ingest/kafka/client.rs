@@ -49,12 +49,10 @@ pub(super) struct Progress {
     pub(super) is_at_end: bool,
 }
 
-/// Returns librdkafka's configuration.
-pub(super) fn config(settings: &Settings) -> Result<ClientConfig, Error> {
-    let mut config = ClientConfig::new();
+/// Returns librdkafka's configuration of a consumer.
+pub(super) fn consumer_config(settings: &Settings) -> Result<ClientConfig, Error> {
+    let mut config = config(settings)?;
     config
-        .set("bootstrap.servers", settings.brokers.join(","))
-        .set("client.id", "editwar")
         .set("group.id", &settings.group)
         // After a crash, partitions are without a reader for that long.
         .set("session.timeout.ms", "10000")
@@ -68,7 +66,16 @@ pub(super) fn config(settings: &Settings) -> Result<ClientConfig, Error> {
         .set("queued.max.messages.kbytes", FETCHED_KB)
         .set("fetch.max.bytes", RESPONSE_BYTES)
         // By default, a second passes after this memory was full.
-        .set("fetch.queue.backoff.ms", "10")
+        .set("fetch.queue.backoff.ms", "10");
+    Ok(config)
+}
+
+/// Returns what librdkafka's configuration of every client has: how to connect.
+pub(super) fn config(settings: &Settings) -> Result<ClientConfig, Error> {
+    let mut config = ClientConfig::new();
+    config
+        .set("bootstrap.servers", settings.brokers.join(","))
+        .set("client.id", "editwar")
         .set_log_level(RDKafkaLogLevel::Info);
     config.set(
         "security.protocol",
@@ -116,7 +123,7 @@ fn readable(path: &Path) -> Result<String, Error> {
 // === impl Context ===
 
 impl Context {
-    fn new(settings: &Settings, metrics: Metrics) -> Context {
+    pub(super) fn new(settings: &Settings, metrics: Metrics) -> Context {
         let token_file = match &settings.sasl {
             Some(Sasl::Token { token_file }) => Some(token_file.clone()),
             _ => None,
@@ -205,5 +212,5 @@ impl ConsumerContext for Context {
 /// Creates the consumer, which joins its group once it subscribes to topics.
 pub(super) fn consumer(settings: &Settings, metrics: Metrics) -> Result<BaseConsumer<Context>, Error> {
     let context = Context::new(settings, metrics);
-    config(settings)?.create_with_context(context).map_err(|error| Error::Settings(error.to_string()))
+    consumer_config(settings)?.create_with_context(context).map_err(|error| Error::Settings(error.to_string()))
 }

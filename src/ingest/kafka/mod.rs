@@ -4,12 +4,14 @@
 //! crash, what was not committed yet is read again, and its events count once. A message without a valid event is
 //! counted as malformed, and does not block the others. While the journal cannot be written, nothing is read.
 //!
-//! Partitions are merged by the times of their messages. All of it but [`Settings`] is only compiled with the feature `kafka`.
+//! Partitions are merged by the times of their messages. [`log`] is the log that replicas share. All of it but the settings is
+//! only compiled with the feature `kafka`.
 
 #[cfg(feature = "kafka")]
 mod client;
 #[cfg(feature = "kafka")]
 mod consumer;
+pub(crate) mod log;
 #[cfg(feature = "kafka")]
 mod merge;
 #[cfg(feature = "kafka")]
@@ -101,7 +103,7 @@ pub(crate) enum Error {
 /// A file cannot be read, or the settings are not accepted.
 #[cfg(feature = "kafka")]
 pub(crate) fn check(settings: &Settings) -> Result<(), Error> {
-    client::config(settings).map(drop)
+    client::consumer_config(settings).map(drop)
 }
 
 /// Returns an error.

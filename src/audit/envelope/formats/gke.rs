@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use super::{Content, Format};
 use crate::audit::encode::encode;
-use crate::audit::envelope::object::{Object, borrowed, object_of, one_line, push_one_line, string, time};
+use crate::audit::envelope::object::{Object, borrowed, elements, object_of, one_line, push_one_line, string, time};
 use crate::audit::event::{
     ADMISSION_WEBHOOK, Event, Level, Micros, ObjectRef, ResponseStatus, Stage, UNKNOWN_QUERY, Verb, keeps_annotation,
 };
@@ -47,8 +47,9 @@ fn open<'a>(entry: &Object<'a>, is_data_access: bool) -> Option<Content<'a>> {
     }
     let Some(method) = payload.string("methodName") else { return Some(Content::Other) };
     let verb = Verb::parse(method.rsplit('.').next().unwrap_or_default());
-    let bodies = Bodies::of(&payload, verb);
-    let Some(event) = event(entry, &payload, &method, verb, &bodies) else { return Some(Content::Other) };
+    let at = entry.get("timestamp").and_then(time);
+    let bodies = Bodies::of(&payload, verb, at);
+    let Some(event) = event(entry, &payload, &method, verb, at, &bodies) else { return Some(Content::Other) };
     let mut line = Vec::with_capacity(bodies.len() + LINE_BYTES);
     encode(&mut line, &event);
     line.push(b'\n');
@@ -62,14 +63,14 @@ struct Bodies<'a> {
     response: Option<Cow<'a, [u8]>>,
     /// The response, if it is a Status.
     status: Option<&'a [u8]>,
-    /// When an apply created the object, if it did.
-    created: Option<Micros>,
+    /// Whether the response shows that an apply has just created the object.
+    is_created: bool,
 }
 
 // === impl Bodies ===
 
 impl<'a> Bodies<'a> {
-    fn of(payload: &Object<'a>, verb: Verb) -> Bodies<'a> {
+    fn of(payload: &Object<'a>, verb: Verb, at: Option<Micros>) -> Bodies<'a> {
         let kind = |body: &&[u8]| member(body, TYPE).and_then(string).unwrap_or_default();
         let response = payload.get("response");
         let status = response.filter(|body| kind(body) == STATUS);
@@ -79,7 +80,7 @@ impl<'a> Bodies<'a> {
             // The status of a deletion has the uid of the object.
             response: response.filter(|_| status.is_none() || verb == Verb::Delete).and_then(body),
             status,
-            created: response.filter(|_| verb == Verb::Patch).and_then(created_by_apply),
+            is_created: verb == Verb::Patch && response.zip(at).is_some_and(|(body, at)| is_created_by_apply(body, at)),
         }
     }
 
@@ -93,6 +94,7 @@ fn event<'e, 'a: 'e>(
     payload: &Object<'a>,
     method: &str,
     verb: Verb,
+    at: Option<Micros>,
     bodies: &'e Bodies<'a>,
 ) -> Option<Event<'e>> {
     let name = payload.string("resourceName")?;
@@ -119,9 +121,6 @@ fn event<'e, 'a: 'e>(
     };
     let metadata = payload.object("requestMetadata");
     let metadata = |key: &str| metadata.as_ref().map(|m| m.borrowed(key)).unwrap_or_default();
-    let at = entry.get("timestamp").and_then(time);
-    let is_just_created = |(at, created): (Micros, Micros)| (created..created + CREATION_MICROS_MAX).contains(&at);
-    let is_creation = verb == Verb::Create || at.zip(bodies.created).is_some_and(is_just_created);
     Some(Event {
         level,
         audit_id: entry.get("insertId").and_then(borrowed)?,
@@ -134,7 +133,7 @@ fn event<'e, 'a: 'e>(
         source_ip: metadata("callerIp"),
         user_agent: metadata("callerSuppliedUserAgent"),
         object_ref: object_ref(method, &name),
-        status: Some(status(payload, bodies.status, is_creation)),
+        status: Some(status(payload, bodies.status, verb == Verb::Create || bodies.is_created)),
         request_object: bodies.request.as_deref(),
         response_object: bodies.response.as_deref(),
         received: at,
@@ -168,12 +167,16 @@ fn object_ref(method: &str, name: &str) -> Option<ObjectRef<'static>> {
     })
 }
 
-/// Returns when the object in a response was created, if nobody but one client that applies has written it.
-fn created_by_apply(response: &[u8]) -> Option<Micros> {
-    let metadata = Object::of(response)?.object("metadata")?;
-    let [manager] = metadata.array("managedFields")?.try_into().ok()?;
-    let is_apply = Object::of(manager)?.is("operation", "Apply");
-    metadata.get("creationTimestamp").filter(|_| is_apply).and_then(time)
+/// Returns whether the object in a response was created by a request at this time, and has only been written by one client
+/// that applies.
+fn is_created_by_apply(response: &[u8], at: Micros) -> bool {
+    // It is one of the first members, so that the rest is not scanned.
+    let Some(metadata) = member(response, "metadata") else { return false };
+    let created = member(metadata, "creationTimestamp").and_then(time);
+    created.is_some_and(|created| (created..created + CREATION_MICROS_MAX).contains(&at))
+        && member(metadata, "managedFields").and_then(elements).is_some_and(|managers| {
+            matches!(&*managers, [manager] if Object::of(manager).is_some_and(|manager| manager.is("operation", "Apply")))
+        })
 }
 
 /// Returns the HTTP status: that of the response if it is a Status, or else that of the code of gRPC, which is the same for
@@ -297,8 +300,10 @@ mod tests {
             let entry = Object::of(entry.as_bytes()).unwrap();
             let payload = entry.object("protoPayload").unwrap();
             let verb = Verb::parse(verb);
-            let bodies = Bodies::of(&payload, verb);
-            event(&entry, &payload, &payload.string("methodName").unwrap(), verb, &bodies).unwrap().status.unwrap().code
+            let at = entry.get("timestamp").and_then(time);
+            let bodies = Bodies::of(&payload, verb, at);
+            let method = payload.string("methodName").unwrap();
+            event(&entry, &payload, &method, verb, at, &bodies).unwrap().status.unwrap().code
         };
         let apply = r#"{"manager":"flux","operation":"Apply"}"#;
         let update = r#"{"manager":"flux","operation":"Update"}"#;

@@ -1,0 +1,69 @@
+//! The log that replicas share, as a part of the server.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{Context, Result, anyhow};
+
+use crate::audit::event::Micros;
+use crate::config::Config;
+use crate::ingest::kafka::log::{Log, Reading, Target};
+use crate::journal::append::Append;
+use crate::query::api::SourceStatus;
+
+/// The log, and what its writes are passed to.
+pub(super) struct SharedLog {
+    log: Log,
+    target: Target,
+    /// The time of the newest write on the local disk, once its journal is open.
+    newest: Arc<OnceLock<Option<Micros>>>,
+    reading: Option<Reading>,
+}
+
+// === impl SharedLog ===
+
+impl SharedLog {
+    /// Opens the log, if one is configured.
+    ///
+    /// # Errors
+    /// This build has no support for Kafka, a file cannot be read, or the settings are not accepted.
+    pub(super) fn open(
+        config: &Config,
+        target: Target,
+        newest: Arc<OnceLock<Option<Micros>>>,
+    ) -> Result<Option<SharedLog>> {
+        let Some(settings) = config.log_settings() else { return Ok(None) };
+        let log = Log::open(settings, &target.metrics)?;
+        Ok(Some(SharedLog { log, target, newest, reading: None }))
+    }
+
+    /// Returns where sources store writes.
+    pub(super) fn appender(&self) -> Arc<dyn Append> {
+        self.log.append.clone()
+    }
+
+    /// Returns whether this replica has what is in the log.
+    pub(super) fn status(&self) -> SourceStatus {
+        SourceStatus { name: "log", readiness: self.target.readiness.clone() }
+    }
+
+    /// Starts to read, and waits until everything that was in the log before was read.
+    ///
+    /// # Errors
+    /// The topic is unsuitable.
+    pub(super) async fn start(&mut self) -> Result<()> {
+        let newest = self.newest.get().copied().flatten();
+        let reading = self.reading.insert(self.log.read(self.target.clone(), newest)?);
+        let caught_up = (&mut reading.caught_up).await.context("the thread that reads the log ended unexpectedly")?;
+        caught_up.map_err(|why| anyhow!("journal.kafka: {why}"))
+    }
+
+    /// Stops to read, and waits until what was received is observed.
+    pub(super) async fn stop(self) {
+        if let Some(reading) = self.reading {
+            reading.is_stopped.store(true, Ordering::Relaxed);
+            // An error means that the thread has ended.
+            let _ = reading.ended.await;
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The log that replicas share: a topic with one partition, so that all replicas read the writes in one order.
+//!
+//! Each replica accepts batches, and acknowledges them once the brokers have stored their writes ([`producer`]). Each replica
+//! reads all writes ([`reader`]) and observes them, those that it has written included. So all have the same state, and each
+//! can answer every question.
+
+#[cfg(feature = "kafka")]
+mod producer;
+#[cfg(feature = "kafka")]
+mod reader;
+#[cfg(feature = "kafka")]
+mod topic;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use tokio::sync::oneshot;
+
+use super::{Error, Settings};
+use crate::audit::event::Micros;
+use crate::journal::append::Append;
+use crate::journal::committer::Journal;
+use crate::notify::Sinks;
+use crate::pipeline::Pipeline;
+use crate::telemetry::metrics::Metrics;
+use crate::util::readiness::Readiness;
+
+/// Which topic it is, and how to connect.
+#[derive(Clone, Debug)]
+pub(crate) struct LogSettings {
+    /// How to connect.
+    pub kafka: Settings,
+    /// The topic.
+    pub topic: String,
+    /// How long writes are kept, if the topic is created here.
+    pub retention: Micros,
+    /// How far back events can influence the verdicts.
+    pub window: Micros,
+}
+
+/// What the writes of the log are passed to.
+#[derive(Clone)]
+pub(crate) struct Target {
+    /// Observes them.
+    pub pipeline: Arc<Pipeline>,
+    /// Where they are stored on the local disk, for questions about the past.
+    pub journal: Option<Arc<Journal>>,
+    /// Receive the changes of writes that were in the log when this replica started.
+    pub state: Sinks,
+    /// Receive the changes of all later writes.
+    pub sinks: Sinks,
+    /// Counts what is read.
+    pub metrics: Metrics,
+    /// Set while the log is read without delay.
+    pub readiness: Readiness,
+}
+
+/// A log that is open.
+pub(crate) struct Log {
+    /// Stores writes.
+    pub append: Arc<dyn Append>,
+    #[cfg(feature = "kafka")]
+    settings: LogSettings,
+}
+
+/// A log that is being read.
+pub(crate) struct Reading {
+    /// Resolves when everything that was in the log at the start was read, or with the reason why it cannot be read.
+    pub caught_up: oneshot::Receiver<Result<(), String>>,
+    /// Ends the reading.
+    pub is_stopped: Arc<AtomicBool>,
+    /// Resolves when the thread has ended.
+    pub ended: oneshot::Receiver<()>,
+}
+
+// === impl Log ===
+
+impl Log {
+    /// Creates the producer, which connects in the background.
+    ///
+    /// # Errors
+    /// This build has no support for Kafka, a file cannot be read, or the settings are not accepted.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn open(settings: LogSettings, metrics: &Metrics) -> Result<Log, Error> {
+        let append = Arc::new(producer::Producer::new(&settings, metrics.clone())?);
+        Ok(Log { append, settings })
+    }
+
+    /// Returns an error.
+    ///
+    /// # Errors
+    /// Always: this build has no support for Kafka.
+    #[cfg(not(feature = "kafka"))]
+    pub(crate) fn open(_: LogSettings, _: &Metrics) -> Result<Log, Error> {
+        Err(Error::Unsupported)
+    }
+
+    /// Starts to read. `newest` is the time of the newest write on the local disk.
+    ///
+    /// # Errors
+    /// The thread cannot be started, or the settings are not accepted.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn read(&self, target: Target, newest: Option<Micros>) -> anyhow::Result<Reading> {
+        reader::start(self.settings.clone(), target, newest)
+    }
+
+    /// Returns an error.
+    ///
+    /// # Errors
+    /// Always: this build has no support for Kafka.
+    #[cfg(not(feature = "kafka"))]
+    pub(crate) fn read(&self, _: Target, _: Option<Micros>) -> anyhow::Result<Reading> {
+        Err(Error::Unsupported.into())
+    }
+}

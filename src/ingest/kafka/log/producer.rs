@@ -1,0 +1,186 @@
+//! Writes records to the log. A batch is acknowledged when the brokers have confirmed all of its records.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use rdkafka::config::ClientConfig;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{DeliveryResult, Message as _};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use tokio::sync::oneshot;
+
+use super::LogSettings;
+use crate::ingest::intake::LOG_MESSAGE_BYTES_MAX;
+use crate::ingest::kafka::Error;
+use crate::ingest::kafka::client::{self, Context};
+use crate::journal::append::Append;
+use crate::journal::committer::Unavailable;
+use crate::journal::record::{KEY_BYTES, Record};
+use crate::telemetry::metrics::Metrics;
+use crate::util::clock;
+use crate::util::lock::lock;
+
+/// The only partition.
+pub(super) const PARTITION: i32 = 0;
+/// How long the brokers may take to confirm a record. kube-apiserver gives a batch 30 seconds.
+const CONFIRMED_WITHIN_MS: &str = "20000";
+/// Memory for records that are not confirmed yet, in kB. More are rejected.
+const UNCONFIRMED_KB: &str = "131072";
+/// How long records wait for others, so that they are sent and stored together.
+const LINGER_MS: &str = "2";
+/// Compresses again across records, which resemble each other.
+const COMPRESSION: &str = "lz4";
+/// How long a stop waits for the confirmation of records that nobody waits for.
+const FLUSH: Duration = Duration::from_secs(5);
+
+/// Appends to the log.
+pub(super) struct Producer {
+    producer: ThreadedProducer<Context>,
+    topic: String,
+    /// Why the latest record was not stored, until another one is.
+    trouble: Arc<Mutex<Option<String>>>,
+}
+
+/// The records of one batch.
+pub(in crate::ingest::kafka) struct Group {
+    /// Number of records that are not confirmed yet, and one while they are being sent.
+    left: AtomicUsize,
+    has_failed: AtomicBool,
+    done: Mutex<Option<oneshot::Sender<Result<(), Unavailable>>>>,
+    trouble: Arc<Mutex<Option<String>>>,
+}
+
+// === impl Producer ===
+
+impl Producer {
+    /// # Errors
+    /// A file cannot be read, or the settings are not accepted.
+    pub(super) fn new(settings: &LogSettings, metrics: Metrics) -> Result<Producer, Error> {
+        let context = Context::new(&settings.kafka, metrics);
+        let producer = config(settings)?
+            .create_with_context(context)
+            .map_err(|error: KafkaError| Error::Settings(error.to_string()))?;
+        Ok(Producer { producer, topic: settings.topic.clone(), trouble: Arc::default() })
+    }
+
+    /// Sends records. Returns what resolves when all are confirmed, or `None` if there are none.
+    fn send(&self, records: &[Record]) -> Option<oneshot::Receiver<Result<(), Unavailable>>> {
+        if records.is_empty() {
+            return None;
+        }
+        let (done, is_done) = oneshot::channel();
+        let group = Arc::new(Group {
+            left: AtomicUsize::new(records.len() + 1),
+            has_failed: AtomicBool::new(false),
+            done: Mutex::new(Some(done)),
+            trouble: self.trouble.clone(),
+        });
+        let at_ms = clock::now() / 1_000;
+        let mut key = Vec::new();
+        for record in records {
+            key.clear();
+            key.extend_from_slice(&record.key.0);
+            key.extend_from_slice(record.object.as_ref().as_bytes());
+            let message = BaseRecord::with_opaque_to(&self.topic, group.clone())
+                .partition(PARTITION)
+                .key(&key)
+                .payload(&record.packed)
+                .timestamp(at_ms);
+            if let Err((error, message)) = self.producer.send(message) {
+                message.delivery_opaque.settle(Err(&error));
+            }
+        }
+        group.settle(Ok(()));
+        Some(is_done)
+    }
+}
+
+impl Append for Producer {
+    fn append(&self, records: Vec<Record>) -> BoxFuture<'_, Result<(), Unavailable>> {
+        let is_done = self.send(&records);
+        Box::pin(async move {
+            match is_done {
+                Some(is_done) => is_done.await.unwrap_or(Err(Unavailable)),
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn append_blocking(&self, records: Vec<Record>) -> Result<(), Unavailable> {
+        self.send(&records).map_or(Ok(()), |is_done| is_done.blocking_recv().unwrap_or(Err(Unavailable)))
+    }
+
+    /// Always accepts: only an attempt shows whether the brokers confirm again.
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        if let Err(error) = self.producer.flush(FLUSH) {
+            tracing::debug!(%error, "Kafka: records of rejected batches are not confirmed");
+        }
+    }
+}
+
+// === impl Group ===
+
+impl Group {
+    /// Notes the outcome of one record.
+    fn settle(&self, outcome: Result<(), &KafkaError>) {
+        match outcome {
+            Ok(()) => {}
+            Err(error) => {
+                self.has_failed.store(true, Ordering::Relaxed);
+                let mut trouble = lock(&self.trouble);
+                if trouble.is_none() {
+                    tracing::error!(%error, "Kafka: the brokers do not store writes; batches are rejected until they do");
+                }
+                *trouble = Some(error.to_string());
+            }
+        }
+        if self.left.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
+        let has_failed = self.has_failed.load(Ordering::Relaxed);
+        if !has_failed && lock(&self.trouble).take().is_some() {
+            tracing::info!("Kafka: the brokers store writes again");
+        }
+        if let Some(done) = lock(&self.done).take() {
+            // The client that posted the batch may be gone.
+            let _ = done.send(if has_failed { Err(Unavailable) } else { Ok(()) });
+        }
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Arc<Group>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, group: Arc<Group>) {
+        group.settle(result.as_ref().map(drop).map_err(|(error, _)| error));
+    }
+}
+
+/// Returns librdkafka's configuration.
+fn config(settings: &LogSettings) -> Result<ClientConfig, Error> {
+    let mut config = client::config(&settings.kafka)?;
+    config
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("message.timeout.ms", CONFIRMED_WITHIN_MS)
+        .set("queue.buffering.max.kbytes", UNCONFIRMED_KB)
+        .set("message.max.bytes", LOG_MESSAGE_BYTES_MAX.to_string())
+        .set("linger.ms", LINGER_MS)
+        .set("compression.type", COMPRESSION);
+    Ok(config)
+}
+
+/// Returns the record of a message, or `None` if it is not valid.
+pub(super) fn record(message: &rdkafka::message::BorrowedMessage<'_>) -> Option<Record> {
+    let (key, object) = message.key()?.split_first_chunk::<KEY_BYTES>()?;
+    let object = std::str::from_utf8(object).ok()?.into();
+    Some(Record { key: crate::journal::record::Key(*key), object, packed: message.payload()?.to_vec() })
+}

@@ -1,0 +1,115 @@
+//! Creates the topic of the log, or checks the one that there is.
+
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tokio::runtime::Handle;
+
+use super::LogSettings;
+use crate::ingest::intake::LOG_MESSAGE_BYTES_MAX;
+use crate::ingest::kafka::client::{self, Context};
+use crate::telemetry::metrics::Metrics;
+
+/// How long the brokers may take to answer.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
+/// The replication factor that brokers are configured with.
+const DEFAULT_REPLICATION: i32 = -1;
+
+/// Why the log cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    /// It may work later.
+    #[error("{0}")]
+    Unreachable(KafkaError),
+    /// Somebody has to change the topic or the configuration.
+    #[error("{0}")]
+    Unsuitable(String),
+}
+
+/// Creates the topic unless there is one, and checks that it has what the log needs.
+///
+/// # Errors
+/// The brokers do not answer, or the topic is unsuitable.
+pub(super) fn prepare(settings: &LogSettings, metrics: &Metrics, handle: &Handle) -> Result<(), Refusal> {
+    let config = client::config(&settings.kafka).map_err(|error| Refusal::Unsuitable(error.to_string()))?;
+    let context = Context::new(&settings.kafka, metrics.clone());
+    let admin: AdminClient<Context> = config.create_with_context(context).map_err(Refusal::Unreachable)?;
+    let topic = settings.topic.as_str();
+    let retention_ms = (settings.retention.max(settings.window) / 1_000).to_string();
+    let bytes_max = LOG_MESSAGE_BYTES_MAX.to_string();
+    let new = NewTopic::new(topic, 1, TopicReplication::Fixed(DEFAULT_REPLICATION))
+        .set("retention.ms", &retention_ms)
+        .set("cleanup.policy", "delete")
+        .set("max.message.bytes", &bytes_max);
+    let options = AdminOptions::new().request_timeout(Some(ANSWERED_WITHIN));
+    let created = handle.block_on(admin.create_topics([&new], &options)).map_err(Refusal::Unreachable)?;
+    match created.into_iter().next() {
+        Some(Ok(_)) => tracing::info!(topic, "Kafka: created the topic of the log"),
+        // Without the right to create topics, there must be one.
+        Some(Err((_, code))) if is_existing(code) => {}
+        Some(Err((_, code))) => return Err(Refusal::Unreachable(KafkaError::AdminOp(code))),
+        None => {}
+    }
+    let metadata = admin.inner().fetch_metadata(Some(topic), ANSWERED_WITHIN).map_err(Refusal::Unreachable)?;
+    match metadata.topics().first().map(|topic| (topic.partitions().len(), topic.error())) {
+        Some((1, None)) => {}
+        // It was created a moment ago, or may not be read.
+        Some((_, Some(error))) => {
+            return Err(Refusal::Unreachable(KafkaError::MetadataFetch(RDKafkaErrorCode::from(error))));
+        }
+        Some((partitions, None)) => {
+            return Err(Refusal::Unsuitable(format!(
+                "topic {topic} has {partitions} partitions, but replicas need one order of all writes: create a topic with \
+                 one partition, or set another name as journal.kafka.topic"
+            )));
+        }
+        None => return Err(Refusal::Unreachable(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopic))),
+    }
+    let resource = [ResourceSpecifier::Topic(topic)];
+    let described = handle.block_on(admin.describe_configs(&resource, &options)).map_err(Refusal::Unreachable)?;
+    match described.into_iter().next() {
+        Some(Ok(found)) => check(&found, settings),
+        // Whether it is suitable is not known without the right to read its configuration.
+        Some(Err(error)) => {
+            tracing::warn!(topic, %error, "Kafka: the configuration of the topic cannot be checked");
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+fn is_existing(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::TopicAlreadyExists
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed
+    )
+}
+
+fn check(found: &ConfigResource, settings: &LogSettings) -> Result<(), Refusal> {
+    let value = |name: &str| found.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
+    let number = |name: &str| value(name).parse::<i64>().ok();
+    let topic = &settings.topic;
+    let window_ms = settings.window / 1_000;
+    if let Some(retention_ms) = number("retention.ms").filter(|ms| (0..window_ms).contains(ms)) {
+        return Err(Refusal::Unsuitable(format!(
+            "topic {topic} keeps messages for {} s, but verdicts need those of the last {} s: raise its retention.ms",
+            retention_ms / 1_000,
+            window_ms / 1_000
+        )));
+    }
+    if value("cleanup.policy").contains("compact") {
+        return Err(Refusal::Unsuitable(format!(
+            "topic {topic} is compacted, which deletes writes: set its cleanup.policy to delete"
+        )));
+    }
+    let bytes_max = LOG_MESSAGE_BYTES_MAX as i64;
+    if let Some(bytes) = number("max.message.bytes").filter(|bytes| *bytes < bytes_max) {
+        return Err(Refusal::Unsuitable(format!(
+            "topic {topic} accepts messages of {bytes} bytes, but a write has up to {bytes_max}: raise its max.message.bytes"
+        )));
+    }
+    Ok(())
+}
