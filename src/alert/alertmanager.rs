@@ -29,6 +29,8 @@ use crate::telemetry::metrics::Metrics;
 use crate::util::backoff::Backoff;
 use crate::util::clock;
 
+/// How long an Alertmanager may take to answer.
+const POSTED_WITHIN: Duration = Duration::from_secs(15);
 /// Interval at which all alerts are posted again.
 const RENEW: Duration = Duration::from_secs(30);
 /// How long an alert lasts that is not renewed: longer than a restart takes.
@@ -293,7 +295,7 @@ impl Peer {
         let all: Vec<Value> = self.resolved.iter().chain(firing).cloned().collect();
         for (number, alerts) in all.chunks(ALERTS_PER_REQUEST).enumerate() {
             let body = Bytes::from(serde_json::to_vec(alerts).expect("alerts are JSON"));
-            let Err(failure) = self.endpoint.post("application/json", body).await else {
+            let Err(failure) = self.endpoint.post("application/json", body, POSTED_WITHIN).await else {
                 metrics.count_notifications(SINK, "sent", alerts.len());
                 continue;
             };

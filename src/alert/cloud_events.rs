@@ -2,7 +2,8 @@
 //! <https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md>
 //!
 //! The id of an event follows from the transition, so that receivers recognize an event that is posted twice, also by
-//! several servers that receive the same audit events.
+//! several servers that receive the same audit events. Of replicas that share a log, one posts; the others keep each transition
+//! until it has.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::Endpoint;
+use crate::audit::event::Micros;
 use crate::detect::actor_class::ActorClassifier;
+use crate::notify::turn::{self, Published, Turn};
 use crate::notify::{Changes, Sink};
 use crate::pipeline::{Pipeline, Transition};
 use crate::query::reporter::Reporter;
@@ -34,6 +37,10 @@ const TRY_FOR: Duration = Duration::from_secs(3600);
 /// How long transitions are still posted when the server stops, and how long none may come for that to end.
 const DRAIN: Duration = Duration::from_secs(8);
 const DRAINED: Duration = Duration::from_millis(300);
+/// How long the receiver may take to answer.
+const POSTED_WITHIN: Duration = Duration::from_secs(5);
+/// Interval at which a replica looks whether it is the one that posts.
+const TURN_EVERY: Duration = Duration::from_millis(200);
 /// The name of this sink in metrics.
 const SINK: &str = "cloud_events";
 
@@ -42,9 +49,11 @@ const SINK: &str = "cloud_events";
 pub(crate) struct CloudEvents {
     queue: Arc<Queue>,
     metrics: Metrics,
+    /// Whether this replica posts, if there are several.
+    turn: Option<Arc<dyn Turn>>,
 }
 
-/// Transitions that wait, with their times of arrival.
+/// Transitions that wait, with their times of arrival. The first one may be being posted.
 #[derive(Default)]
 struct Queue {
     waiting: Mutex<VecDeque<(Instant, Transition)>>,
@@ -55,18 +64,46 @@ struct Queue {
 
 impl CloudEvents {
     /// Creates a sink with an empty queue.
-    pub(crate) fn new(metrics: Metrics) -> CloudEvents {
-        CloudEvents { queue: Arc::default(), metrics }
+    pub(crate) fn new(metrics: Metrics, turn: Option<Arc<dyn Turn>>) -> CloudEvents {
+        CloudEvents { queue: Arc::default(), metrics, turn }
     }
 
-    /// Waits for the next transition.
+    /// Waits until there is a transition that this replica posts.
     async fn next(&self) -> (Instant, Transition) {
         loop {
-            if let Some(next) = lock(&self.queue.waiting).pop_front() {
+            let next = lock(&self.queue.waiting).front().cloned().filter(|_| self.is_mine());
+            if let Some(next) = next {
                 return next;
             }
-            self.queue.arrived.notified().await;
+            if self.turn.is_none() {
+                self.queue.arrived.notified().await;
+            } else {
+                tokio::time::sleep(TURN_EVERY).await;
+            }
         }
+    }
+
+    /// Returns whether this replica posts.
+    fn is_mine(&self) -> bool {
+        self.turn.as_ref().is_none_or(|turn| turn.is_mine(POSTED_WITHIN))
+    }
+
+    /// Removes a transition that was posted, or cannot be.
+    fn remove(&self, transition: &Transition) {
+        if let Some(turn) = &self.turn {
+            turn.tell_published(transition);
+        }
+        lock(&self.queue.waiting).retain(|(_, waiting)| waiting != transition);
+    }
+}
+
+impl Published for CloudEvents {
+    fn forget(&self, id: &str) {
+        lock(&self.queue.waiting).retain(|(_, waiting)| turn::id(waiting) != id);
+    }
+
+    fn forget_before(&self, at: Micros) {
+        lock(&self.queue.waiting).retain(|(_, waiting)| waiting.at >= at);
     }
 }
 
@@ -111,11 +148,14 @@ impl Poster {
         let post_all = async {
             loop {
                 let (since, transition) = queue.next().await;
-                self.deliver(&transition, since).await;
+                self.deliver(&queue, &transition, since).await;
             }
         };
         let stopped = async {
             drop(stop.wait_for(|stops| *stops).await);
+            if !queue.is_mine() {
+                return;
+            }
             // The last requests are still being processed.
             let deadline = Instant::now() + DRAIN;
             while Instant::now() < deadline {
@@ -129,35 +169,43 @@ impl Poster {
             () = post_all => {}
             () = stopped => {}
         }
-        let lost = lock(&queue.queue.waiting).len() + usize::from(self.is_posting.load(Ordering::Relaxed));
-        if lost > 0 {
+        let lost = lock(&queue.queue.waiting).len();
+        // Another replica posts what waits.
+        if lost > 0 && queue.turn.is_none() {
             self.metrics.count_notifications(SINK, "dropped", lost);
             tracing::warn!(lost, "transitions were not posted as CloudEvents before the server stopped");
         }
     }
 
     /// Posts a transition until it is accepted, or cannot be.
-    async fn deliver(&self, transition: &Transition, since: Instant) {
+    async fn deliver(&self, queue: &CloudEvents, transition: &Transition, since: Instant) {
         self.is_posting.store(true, Ordering::Relaxed);
-        let result = self.post(transition, since).await;
-        self.metrics.count_notifications(SINK, result, 1);
+        if let Some(result) = self.post(queue, transition, since).await {
+            self.metrics.count_notifications(SINK, result, 1);
+            queue.remove(transition);
+        }
         self.is_posting.store(false, Ordering::Relaxed);
     }
 
-    async fn post(&self, transition: &Transition, since: Instant) -> &'static str {
+    /// Returns what became of a transition, or `None` if another replica posts it.
+    async fn post(&self, queue: &CloudEvents, transition: &Transition, since: Instant) -> Option<&'static str> {
         let body = Bytes::from(self.event(transition).to_string());
         let mut backoff = Backoff::between(RETRY[0], RETRY[1]);
         let mut is_first = true;
         loop {
-            let Err(failure) = self.endpoint.post("application/cloudevents+json", body.clone()).await else {
-                return "sent";
+            if !queue.is_mine() {
+                return None;
+            }
+            let posted = self.endpoint.post("application/cloudevents+json", body.clone(), POSTED_WITHIN).await;
+            let Err(failure) = posted else {
+                return Some("sent");
             };
             if std::mem::take(&mut is_first) {
                 let error = format!("{:#}", failure.error);
                 tracing::warn!(host = self.endpoint.host(), error, "a receiver does not accept a CloudEvent");
             }
             if !failure.is_temporary || since.elapsed() > TRY_FOR {
-                return "dropped";
+                return Some("dropped");
             }
             self.metrics.count_notifications(SINK, "failed", 1);
             tokio::time::sleep(backoff.next()).await;

@@ -11,8 +11,6 @@ use hyper::{Request, StatusCode, Uri};
 
 use crate::util::http_client::client_for;
 
-/// Time limit for a request and its answer.
-const TIMEOUT: Duration = Duration::from_secs(15);
 /// Number of bytes of an error message that are read.
 const MESSAGE_BYTES_MAX: usize = 4 << 10;
 
@@ -69,12 +67,12 @@ impl Endpoint {
         self.url.host().unwrap_or_default()
     }
 
-    /// Posts a body.
+    /// Posts a body. The answer must arrive `within` this time.
     ///
     /// # Errors
     /// [`Failure`], which says whether the same body may be accepted later.
-    pub(crate) async fn post(&self, content_type: &'static str, body: Bytes) -> Result<(), Failure> {
-        let posted = tokio::time::timeout(TIMEOUT, self.post_once(content_type, body)).await;
+    pub(crate) async fn post(&self, content_type: &'static str, body: Bytes, within: Duration) -> Result<(), Failure> {
+        let posted = tokio::time::timeout(within, self.post_once(content_type, body)).await;
         posted.unwrap_or_else(|_| Err(Failure::temporary(anyhow::anyhow!("no answer in time"))))
     }
 

@@ -5,7 +5,7 @@
 
 mod block;
 
-pub(super) use self::block::{BLOCK, LANE, end_of_row, quotes, special_bytes};
+pub(super) use self::block::{BLOCK, LANE, end_of_row, line_breaks, quotes, special_bytes};
 
 use memchr::memchr2;
 

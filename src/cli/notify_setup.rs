@@ -12,6 +12,7 @@ use crate::alert::cloud_events::{self, CloudEvents};
 use crate::alert::{Credentials, Endpoint};
 use crate::config::{AlertmanagerConfig, CloudEventsConfig, Config};
 use crate::notify::Sink;
+use crate::notify::turn::Turn;
 use crate::pipeline::Pipeline;
 use crate::telemetry::metrics::Metrics;
 
@@ -29,7 +30,12 @@ impl Notifications {
     ///
     /// # Errors
     /// A URL or a file with certificates is not valid.
-    pub(super) fn of(config: &Config, pipeline: &Arc<Pipeline>, metrics: &Metrics) -> Result<Notifications> {
+    pub(super) fn of(
+        config: &Config,
+        pipeline: &Arc<Pipeline>,
+        metrics: &Metrics,
+        turn: Option<Arc<dyn Turn>>,
+    ) -> Result<Notifications> {
         let classes = Arc::new(config.classes());
         let owner_labels = config.notify.owner_labels.clone();
         let page_url = config.notify.page_url.clone();
@@ -57,7 +63,7 @@ impl Notifications {
             let endpoint = Endpoint::new(url, &credentials).context("notify.cloud_events")?;
             let source = source.clone().or(page_url).unwrap_or_else(|| "/editwar".to_owned());
             let (pipeline, metrics) = (pipeline.clone(), metrics.clone());
-            let sink = CloudEvents::new(metrics.clone());
+            let sink = CloudEvents::new(metrics.clone(), turn);
             let is_posting = AtomicBool::default();
             let poster =
                 cloud_events::Poster { pipeline, classes, metrics, endpoint, source, owner_labels, is_posting };
@@ -71,6 +77,12 @@ impl Notifications {
         let alertmanager = self.alertmanager.iter().map(|(sink, _)| Arc::new(sink.clone()) as Arc<dyn Sink>);
         let cloud_events = self.cloud_events.iter().map(|(sink, _)| Arc::new(sink.clone()) as Arc<dyn Sink>);
         alertmanager.chain(cloud_events).collect()
+    }
+
+    /// Returns the sinks that keep transitions until one of several replicas has published them. They receive what was in the
+    /// log that the replicas share, too.
+    pub(super) fn published(&self) -> Vec<CloudEvents> {
+        self.cloud_events.iter().map(|(sink, _)| sink.clone()).collect()
     }
 
     /// Starts to post. The journal must have been replayed.

@@ -21,7 +21,7 @@ use crate::enforce::control::Control;
 use crate::ingest::Source;
 use crate::ingest::intake::Intake;
 use crate::ingest::kafka;
-use crate::ingest::kafka::log::Target;
+use crate::ingest::kafka::log::{self as shared_log, Target};
 use crate::ingest::tail::{self, TailSource};
 use crate::ingest::watch::WatchSource;
 use crate::ingest::watch::status::WatchStatus;
@@ -33,6 +33,7 @@ use crate::journal::replay;
 use crate::net::Listener;
 use crate::notify::log::Log;
 use crate::notify::metrics::MetricsSink;
+use crate::notify::turn::Published;
 use crate::notify::{Changes, Sink, Sinks};
 use crate::pipeline::Pipeline;
 use crate::query::api::{Api, LogLevel, PresentTime, SourceStatus};
@@ -147,8 +148,15 @@ impl Server {
         };
         let (journal, replayed) = journal(&config, &pipeline, &metrics, restored)?.unzip();
         let journal = journal.map(Arc::new);
-        let notifications = Notifications::of(&config, &pipeline, &metrics)?;
-        let rebuilding = state.clone().into_iter().chain(journal.clone().map(|journal| journal as Arc<dyn Sink>));
+        let log = config.log_settings().map(|settings| shared_log::Log::open(settings, &metrics)).transpose()?;
+        let turn = log.as_ref().map(|log| log.turn.clone());
+        let notifications = Notifications::of(&config, &pipeline, &metrics, turn)?;
+        let published = notifications.published();
+        let rebuilding = state
+            .iter()
+            .cloned()
+            .chain(journal.clone().map(|journal| journal as Arc<dyn Sink>))
+            .chain(published.iter().map(|sink| Arc::new(sink.clone()) as Arc<dyn Sink>));
         let rebuilding = Sinks::new(rebuilding.collect());
         let sinks = sinks(state, &pipeline, journal.clone(), access.as_ref(), &notifications);
 
@@ -160,8 +168,9 @@ impl Server {
             sinks,
             metrics: metrics.clone(),
             readiness: Readiness::default(),
+            published: published.into_iter().map(|sink| Arc::new(sink) as Arc<dyn Published>).collect(),
         };
-        let log = SharedLog::open(&config, target, newest)?;
+        let log = log.map(|log| SharedLog::new(log, target, newest));
         let intake = match &log {
             Some(log) => intake.with_log(log.appender()),
             None => intake.with_journal(journal.clone().map(|journal| journal as Arc<dyn Append>)),

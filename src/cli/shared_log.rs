@@ -6,7 +6,6 @@ use std::sync::{Arc, OnceLock};
 use anyhow::{Context, Result, anyhow};
 
 use crate::audit::event::Micros;
-use crate::config::Config;
 use crate::ingest::kafka::log::{Log, Reading, Target};
 use crate::journal::append::Append;
 use crate::query::api::SourceStatus;
@@ -23,18 +22,8 @@ pub(super) struct SharedLog {
 // === impl SharedLog ===
 
 impl SharedLog {
-    /// Opens the log, if one is configured.
-    ///
-    /// # Errors
-    /// This build has no support for Kafka, a file cannot be read, or the settings are not accepted.
-    pub(super) fn open(
-        config: &Config,
-        target: Target,
-        newest: Arc<OnceLock<Option<Micros>>>,
-    ) -> Result<Option<SharedLog>> {
-        let Some(settings) = config.log_settings() else { return Ok(None) };
-        let log = Log::open(settings, &target.metrics)?;
-        Ok(Some(SharedLog { log, target, newest, reading: None }))
+    pub(super) fn new(log: Log, target: Target, newest: Arc<OnceLock<Option<Micros>>>) -> SharedLog {
+        SharedLog { log, target, newest, reading: None }
     }
 
     /// Returns where sources store writes.

@@ -5,6 +5,7 @@
 
 pub(crate) mod log;
 pub mod metrics;
+pub(crate) mod turn;
 
 use std::sync::Arc;
 

@@ -203,6 +203,11 @@ impl Metrics {
         self.kafka.partitions.with_label_values(&[topic]).set(count as i64);
     }
 
+    /// Records whether this replica leads those that share a log.
+    pub fn set_log_leader(&self, is_leader: bool) {
+        self.kafka.leader.set(is_leader.into());
+    }
+
     /// Counts a failed connection to a broker, or a failed read.
     pub fn count_kafka_error(&self) {
         self.kafka.errors.inc();

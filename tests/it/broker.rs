@@ -9,6 +9,7 @@ use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 use crate::envtest::{free_port, scratch, wait_until};
+use crate::proxy::Proxy;
 use crate::require;
 
 /// How long a producer waits until everything is stored.
@@ -52,14 +53,33 @@ impl Broker {
         Some((Broker::start_with(folder, &listener, &all, format)?, port))
     }
 
+    /// Starts a broker with a second listener behind a proxy, over which connections can be cut. Returns the broker and the proxy.
+    pub(crate) fn start_behind_proxy() -> Option<(Broker, Proxy)> {
+        let (port, proxy) = (free_port(), Proxy::bind());
+        let listener = format!(",PROXIED://127.0.0.1:{port}");
+        let own = free_port();
+        let settings = format!(
+            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{own},PROXIED://127.0.0.1:{}\n",
+            proxy.port
+        );
+        let broker = Broker::start_at(own, &scratch("proxied"), &listener, &settings, &[])?;
+        proxy.forward(port);
+        Some((broker, proxy))
+    }
+
     fn start_with(folder: &Path, listener: &str, settings: &str, format: &[&str]) -> Option<Broker> {
+        Broker::start_at(free_port(), folder, listener, settings, format)
+    }
+
+    fn start_at(port: u16, folder: &Path, listener: &str, settings: &str, format: &[&str]) -> Option<Broker> {
         let java = require::program("kafka", &["java"])?;
         let jars = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("kafka").join("lib");
         if !jars.is_dir() {
             require::skip("kafka", &format!("no broker in {} (run tests/kafka/fetch)", jars.display()));
             return None;
         }
-        let (port, controller) = (free_port(), free_port());
+        let controller = free_port();
         let mut properties = format!(
             "process.roles=broker,controller\nnode.id=1\n\
              listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listener}\n\

@@ -49,6 +49,8 @@ mod overview;
 mod page;
 mod patterns;
 mod plugin;
+#[cfg(feature = "kafka")]
+mod proxy;
 mod push;
 mod questions;
 mod recordings;

@@ -15,7 +15,7 @@ use crate::serve::Server;
 use crate::{clock, envtest, require, util};
 
 /// An HTTP server that records the requests that it receives.
-struct Recorder {
+pub(crate) struct Recorder {
     port: u16,
     requests: Arc<Mutex<Vec<(String, Value)>>>,
     /// Number of requests that it refuses before it accepts one, and with which status.
@@ -24,7 +24,7 @@ struct Recorder {
 }
 
 impl Recorder {
-    fn start() -> Recorder {
+    pub(crate) fn start() -> Recorder {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let recorder = Recorder {
             port: listener.local_addr().unwrap().port(),
@@ -45,12 +45,12 @@ impl Recorder {
         recorder
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}/events", self.port)
     }
 
     /// Returns the heads and the bodies of the requests that were accepted.
-    fn requests(&self) -> Vec<(String, Value)> {
+    pub(crate) fn requests(&self) -> Vec<(String, Value)> {
         self.requests.lock().unwrap().clone()
     }
 }

@@ -2,28 +2,38 @@
 
 use std::collections::BTreeSet;
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use crate::broker::Broker;
 use crate::envtest::{scratch, wait_until};
 use crate::kafka::{event, now_ms, wars_of, wars_of_log};
+use crate::notify::Recorder;
 use crate::serve::Server;
 
 /// Starts a replica with a local journal.
-fn replica(broker: &Broker, journal: &std::path::Path, arguments: &[&str]) -> Server {
-    let brokers = format!("kafka.brokers=[\"{}\"]", broker.address());
+fn replica(broker: &Broker, journal: &Path, arguments: &[&str]) -> Server {
+    replica_at(&broker.address(), journal, arguments)
+}
+
+fn replica_at(address: &str, journal: &Path, arguments: &[&str]) -> Server {
+    let brokers = format!("kafka.brokers=[\"{address}\"]");
     let common = ["--set", &brokers, "--set", "journal.kafka={}", "--journal", journal.to_str().unwrap()];
     Server::start(&[&common[..], arguments].concat())
 }
 
 /// Returns the writes of a war, and of two that share an object, from some minutes ago on.
 fn writes(count: i64) -> Vec<Vec<u8>> {
+    writes_of("settings", count)
+}
+
+fn writes_of(war: &str, count: i64) -> Vec<Vec<u8>> {
     let start_ms = now_ms() - 600_000;
     let write = |turn: i64| {
-        let (user, name) =
-            [("alice", "settings"), ("bob", "settings"), ("carol", "calm"), ("dave", "calm")][turn as usize % 4];
+        let (user, name) = [("alice", war), ("bob", war), ("carol", "calm"), ("dave", "calm")][turn as usize % 4];
         let value = if name == "calm" { format!("{turn}") } else { user.to_owned() };
-        event(&format!("id-{turn}"), user, name, &value, start_ms + turn * 1_000)
+        event(&format!("id-{war}-{turn}"), user, name, &value, start_ms + turn * 1_000)
     };
     (0..count).map(write).collect()
 }
@@ -90,6 +100,59 @@ fn replicas_of_one_log_give_the_answers_of_one_process_also_after_kills() {
         wait_until("the transitions are the same", 20, || transitions(server) == all);
     }
     assert!(first.said().contains("reading the log"), "{}", first.said());
+}
+
+fn leads(server: &Server) -> bool {
+    server.metric("editwar_log_leader") == 1.0
+}
+
+/// Returns the transitions that were published, in order.
+fn published(recorder: &Recorder) -> Vec<String> {
+    let requests = recorder.requests();
+    let of = |event: &Value| {
+        let data = &event["data"];
+        format!("{} {} {} {}", data["object"]["name"], data["from"], data["to"], data["at"])
+    };
+    requests.iter().map(|(_, event)| of(event)).collect()
+}
+
+#[test]
+fn each_transition_is_published_once_although_the_leader_is_cut_off_or_killed() {
+    let Some((broker, proxy)) = Broker::start_behind_proxy() else { return };
+    let recorder = Recorder::start();
+    let url = format!("notify.cloud_events.url={}", recorder.url());
+    let arguments = ["--set", &url];
+    let folders = [scratch("leader-0"), scratch("leader-1")].map(|folder| folder.join("journal"));
+    let cut_off = replica_at(&proxy.address(), &folders[0], &arguments).ready();
+    wait_until("it leads", 60, || leads(&cut_off));
+    let mut other = replica(&broker, &folders[1], &arguments).ready();
+    post(&[&cut_off, &other], 0, &writes_of("first", 60));
+    let all = |server: &Server, name: &str| transitions(server).iter().filter(|t| t.contains(name)).count();
+    wait_until("the first war is published", 30, || published(&recorder).len() >= 3);
+    // It cannot reach the brokers any more, but the receiver.
+    proxy.set_cut(true);
+    post(&[&other], 0, &writes_of("second", 60));
+    assert!(!leads(&other), "the other one must not lead yet");
+    wait_until("the other one leads", 20, || {
+        assert!(!(leads(&other) && leads(&cut_off)), "both lead");
+        leads(&other)
+    });
+    wait_until("the second war is published", 30, || {
+        published(&recorder).iter().filter(|t| t.contains("second")).count() >= 3
+    });
+    proxy.set_cut(false);
+    wait_until("the first one knows of both", 90, || all(&cut_off, "second") == all(&other, "second"));
+    // The leader is killed.
+    post(&[&cut_off, &other], 0, &writes_of("third", 60));
+    other.kill();
+    wait_until("the first one leads again", 30, || leads(&cut_off));
+    post(&[&cut_off], 0, &writes_of("fourth", 60));
+    let expected = || transitions(&cut_off);
+    wait_until("everything is published", 30, || {
+        published(&recorder).into_iter().collect::<BTreeSet<_>>() == expected() && expected().len() >= 12
+    });
+    let in_order = published(&recorder);
+    assert_eq!(in_order.len(), expected().len(), "each once: {in_order:#?}");
 }
 
 #[test]

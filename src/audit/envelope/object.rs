@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use super::reader::Reader;
 use crate::audit::event::{Micros, parse_timestamp};
-use crate::audit::json_scan::{BLOCK, LANE, members, plain_string, skip_space, special_bytes};
+use crate::audit::json_scan::{BLOCK, LANE, line_breaks, members, plain_string, skip_space, special_bytes};
 
 /// Maximum number of members of a wrapper. An object with more is not one.
 const MEMBERS_MAX: usize = 1024;
@@ -232,7 +232,22 @@ pub(super) fn one_line(json: &[u8]) -> Cow<'_, [u8]> {
 /// Appends JSON without line breaks: each, with the indentation behind it, becomes a space. A line break in a string is not
 /// valid JSON, and must not start a new line either.
 pub(super) fn push_one_line(json: &[u8], line: &mut Vec<u8>) {
+    line.reserve(json.len() + BLOCK);
     let mut rest = json;
+    while let Some(window) = rest.first_chunk::<{ BLOCK + LANE }>() {
+        let end = (line_breaks(window).trailing_zeros() as usize).min(BLOCK);
+        // Most lines are short, so that copying too much is faster than copying exactly.
+        let len = line.len() + end;
+        for at in (0..end).step_by(LANE) {
+            line.extend_from_slice(&window[at..at + LANE]);
+        }
+        line.truncate(len);
+        rest = &rest[end..];
+        if end < BLOCK {
+            line.push(b' ');
+            rest = &rest[skip_space(rest, 0)..];
+        }
+    }
     while let Some(end) = memchr::memchr(b'\n', rest) {
         line.extend_from_slice(&rest[..end]);
         line.push(b' ');
@@ -249,7 +264,7 @@ pub(super) fn elements(json: &[u8]) -> Option<Vec<&[u8]>> {
 /// Parses a time as wrappers have it: a string or a number, as [`time_of_text`] reads it.
 pub(super) fn time(raw: &[u8]) -> Option<Micros> {
     match raw.first()? {
-        b'"' => time_of_text(&string(raw)?),
+        b'"' => time_of_text(&borrowed(raw)?),
         _ => time_of_text(std::str::from_utf8(raw).ok()?),
     }
 }
@@ -305,6 +320,27 @@ mod tests {
             proptest::prop_assert_eq!(string(raw.as_bytes()), serde_json::from_str::<String>(&raw).ok(), "{}", raw);
             let raw = serde_json::to_string(&raw).unwrap();
             proptest::prop_assert_eq!(string(raw.as_bytes()), serde_json::from_str::<String>(&raw).ok(), "{}", raw);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn one_line_has_a_space_for_each_line_break_and_its_indentation(text in "([a-z\"]{0,70}|\n *|[ \r\t]{0,3}|\n\n){0,40}") {
+            let mut parts = text.split('\n').map(str::to_owned).collect::<Vec<_>>();
+            // A line break is white space itself, so that those that follow each other become one space.
+            let mut expected = parts.remove(0);
+            let mut is_after_break = false;
+            for (index, part) in parts.iter().enumerate() {
+                if !is_after_break {
+                    expected.push(' ');
+                }
+                let trimmed = part.trim_start_matches([' ', '\r', '\t']);
+                is_after_break = trimmed.is_empty() && index + 1 < parts.len();
+                expected.push_str(trimmed);
+            }
+            let mut line = Vec::new();
+            push_one_line(text.as_bytes(), &mut line);
+            proptest::prop_assert_eq!(String::from_utf8(line).unwrap(), expected, "{:?}", text);
         }
     }
 

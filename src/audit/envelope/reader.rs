@@ -75,6 +75,41 @@ impl<'a> Reader<'a> {
         Some(elements)
     }
 
+    /// Reads a string after exactly this text. Consumes nothing if something else follows.
+    pub(super) fn string_after(&mut self, text: &[u8]) -> Option<&'a [u8]> {
+        let start = self.at + text.len();
+        (self.json[self.at..].starts_with(text) && self.json.get(start) == Some(&b'"')).then_some(())?;
+        let end = skip_string(self.json, start)?;
+        self.at = end;
+        Some(&self.json[start..end])
+    }
+
+    /// Reads a string between exactly these texts, the last byte of which begins a value and is not consumed. Consumes nothing if
+    /// something else follows.
+    pub(super) fn string_before(&mut self, before: &[u8], after: &[u8]) -> Option<&'a [u8]> {
+        let start = self.at;
+        let text = self.string_after(before)?;
+        if !self.json[self.at..].starts_with(after) {
+            self.at = start;
+            return None;
+        }
+        self.at += after.len() - 1;
+        Some(text)
+    }
+
+    /// Reads the members of an object after the first ones, and its end.
+    pub(super) fn other_members(&mut self) -> Option<()> {
+        loop {
+            self.at = skip_space(self.json, self.at);
+            if self.byte(b'}').is_some() {
+                return Some(());
+            }
+            self.byte(b',')?;
+            self.name()?;
+            self.raw()?;
+        }
+    }
+
     /// Reads a byte, and the space behind it.
     fn byte(&mut self, byte: u8) -> Option<()> {
         (self.json.get(self.at) == Some(&byte)).then_some(())?;

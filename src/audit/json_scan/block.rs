@@ -187,6 +187,12 @@ pub(in crate::audit) fn quotes(block: &[u8; BLOCK]) -> u64 {
     mask_of(block, b'"')
 }
 
+/// Returns the mask of the line breaks in the first block of a window.
+#[inline(always)]
+pub(in crate::audit) fn line_breaks(window: &[u8; BLOCK + LANE]) -> u64 {
+    mask_of(window.first_chunk().expect("a window is longer than a block"), b'\n')
+}
+
 /// Returns the position after the first line break that is not between quotes, or `None` if there is none. `bytes` must
 /// start outside of quotes. A backslash has no meaning.
 pub(in crate::audit) fn end_of_row(bytes: &[u8]) -> Option<usize> {

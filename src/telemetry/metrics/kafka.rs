@@ -1,6 +1,6 @@
 //! Metrics of topics of Kafka that are read.
 
-use prometheus::{IntCounter, IntGaugeVec};
+use prometheus::{IntCounter, IntGauge, IntGaugeVec};
 
 use super::registrar::Registrar;
 
@@ -10,6 +10,7 @@ pub(super) struct KafkaMetrics {
     pub(super) lag: IntGaugeVec,
     pub(super) partitions: IntGaugeVec,
     pub(super) errors: IntCounter,
+    pub(super) leader: IntGauge,
 }
 
 // === impl KafkaMetrics ===
@@ -26,6 +27,10 @@ impl KafkaMetrics {
                 "editwar_kafka_partitions",
                 "Partitions of a topic that this process reads.",
                 &["topic"],
+            ),
+            leader: registrar.gauge(
+                "editwar_log_leader",
+                "Whether this replica publishes what all replicas that share a log have found.",
             ),
             errors: registrar
                 .counter("editwar_kafka_errors_total", "Connections to brokers and reads from them that failed."),

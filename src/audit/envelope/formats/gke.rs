@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use super::{Content, Format};
 use crate::audit::encode::encode;
-use crate::audit::envelope::object::{Object, borrowed, elements, object_of, one_line, push_one_line, string, time};
+use crate::audit::envelope::object::{Object, borrowed, elements, object_of, one_line, push_one_line, time};
 use crate::audit::event::{
     ADMISSION_WEBHOOK, Event, Level, Micros, ObjectRef, ResponseStatus, Stage, UNKNOWN_QUERY, Verb, keeps_annotation,
 };
@@ -45,7 +45,7 @@ fn open<'a>(entry: &Object<'a>, is_data_access: bool) -> Option<Content<'a>> {
     if !payload.is("serviceName", "k8s.io") {
         return Some(Content::Other);
     }
-    let Some(method) = payload.string("methodName") else { return Some(Content::Other) };
+    let Some(method) = payload.get("methodName").and_then(borrowed) else { return Some(Content::Other) };
     let verb = Verb::parse(method.rsplit('.').next().unwrap_or_default());
     let at = entry.get("timestamp").and_then(time);
     let bodies = Bodies::of(&payload, verb, at);
@@ -71,10 +71,9 @@ struct Bodies<'a> {
 
 impl<'a> Bodies<'a> {
     fn of(payload: &Object<'a>, verb: Verb, at: Option<Micros>) -> Bodies<'a> {
-        let kind = |body: &&[u8]| member(body, TYPE).and_then(string).unwrap_or_default();
         let response = payload.get("response");
-        let status = response.filter(|body| kind(body) == STATUS);
-        let request = payload.get("request").filter(|body| !kind(body).ends_with(DELETE_OPTIONS));
+        let status = response.filter(|body| type_of(body) == STATUS);
+        let request = payload.get("request").filter(|body| !type_of(body).ends_with(DELETE_OPTIONS));
         Bodies {
             request: request.and_then(body),
             // The status of a deletion has the uid of the object.
@@ -97,7 +96,7 @@ fn event<'e, 'a: 'e>(
     at: Option<Micros>,
     bodies: &'e Bodies<'a>,
 ) -> Option<Event<'e>> {
-    let name = payload.string("resourceName")?;
+    let name = payload.get("resourceName").and_then(borrowed)?;
     let operation = entry.object("operation");
     let is_end =
         |operation: &Object<'_>| operation.get("last") == Some(b"true") || operation.get("first") != Some(b"true");
@@ -110,7 +109,7 @@ fn event<'e, 'a: 'e>(
             let key = std::str::from_utf8(key).ok()?;
             let is_kept =
                 keeps_annotation(key) && (!key.contains("editwar.dev/") || key.starts_with(ADMISSION_WEBHOOK));
-            Some((Cow::Borrowed(key), Cow::Owned(string(value).filter(|_| is_kept)?)))
+            Some((Cow::Borrowed(key), borrowed(value).filter(|_| is_kept)?))
         })
         .chain([(Cow::Borrowed(UNKNOWN_QUERY), Cow::Borrowed("true"))])
         .collect();
@@ -216,6 +215,11 @@ fn http(grpc: u16) -> (u16, &'static str) {
         // Cancelled, unknown, internal, data loss: it is not known whether it was stored.
         _ => (500, "InternalError"),
     }
+}
+
+/// Returns the type that Cloud Logging has added to a body.
+fn type_of(body: &[u8]) -> Cow<'_, str> {
+    member(body, TYPE).and_then(borrowed).unwrap_or_default()
 }
 
 /// Returns a body as one line without the type that Cloud Logging adds to it, if it is an object or a list of operations.

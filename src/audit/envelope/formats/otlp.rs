@@ -110,6 +110,11 @@ impl<'a> Reader<'a> {
     fn any_value(&mut self, depth: usize, json: &mut Vec<u8>) -> Option<()> {
         let depth = depth.checked_sub(1)?;
         let start = json.len();
+        // Most of them are strings, as exporters write them.
+        if let Some(text) = self.string_after(b"{\"stringValue\":") {
+            json.extend_from_slice(text);
+            return self.other_members();
+        }
         self.members(|value, kind| match json.len() > start {
             // There is only one.
             true => value.raw().map(drop),
@@ -170,6 +175,12 @@ impl<'a> Reader<'a> {
 
     /// Appends a key with its value.
     fn pair(&mut self, depth: usize, json: &mut Vec<u8>) -> Option<()> {
+        if let Some(key) = self.string_before(b"{\"key\":", b",\"value\":{") {
+            json.extend_from_slice(key);
+            json.push(b':');
+            self.any_value(depth, json)?;
+            return self.other_members();
+        }
         let mut value = None;
         let mut has_key = false;
         let mut is_written = false;

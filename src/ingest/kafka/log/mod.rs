@@ -2,8 +2,13 @@
 //!
 //! Each replica accepts batches, and acknowledges them once the brokers have stored their writes ([`producer`]). Each replica
 //! reads all writes ([`reader`]) and observes them, those that it has written included. So all have the same state, and each
-//! can answer every question.
+//! can answer every question. One of them leads and publishes what they find (`lead`); who that is follows from messages in the
+//! log (`claims`).
 
+#[cfg(feature = "kafka")]
+mod claims;
+#[cfg(feature = "kafka")]
+mod lead;
 #[cfg(feature = "kafka")]
 mod producer;
 #[cfg(feature = "kafka")]
@@ -21,6 +26,7 @@ use crate::audit::event::Micros;
 use crate::journal::append::Append;
 use crate::journal::committer::Journal;
 use crate::notify::Sinks;
+use crate::notify::turn::{Published, Turn};
 use crate::pipeline::Pipeline;
 use crate::telemetry::metrics::Metrics;
 use crate::util::readiness::Readiness;
@@ -53,14 +59,20 @@ pub(crate) struct Target {
     pub metrics: Metrics,
     /// Set while the log is read without delay.
     pub readiness: Readiness,
+    /// Keep transitions until the leader has published them.
+    pub published: Vec<Arc<dyn Published>>,
 }
 
 /// A log that is open.
 pub(crate) struct Log {
     /// Stores writes.
     pub append: Arc<dyn Append>,
+    /// Whether this replica publishes what all have found.
+    pub turn: Arc<dyn Turn>,
     #[cfg(feature = "kafka")]
     settings: LogSettings,
+    #[cfg(feature = "kafka")]
+    lead: Arc<lead::Lead>,
 }
 
 /// A log that is being read.
@@ -82,8 +94,9 @@ impl Log {
     /// This build has no support for Kafka, a file cannot be read, or the settings are not accepted.
     #[cfg(feature = "kafka")]
     pub(crate) fn open(settings: LogSettings, metrics: &Metrics) -> Result<Log, Error> {
-        let append = Arc::new(producer::Producer::new(&settings, metrics.clone())?);
-        Ok(Log { append, settings })
+        let producer = Arc::new(producer::Producer::new(&settings, metrics.clone())?);
+        let lead = Arc::new(lead::Lead::new(producer.clone(), metrics.clone()));
+        Ok(Log { append: producer, turn: lead.clone(), settings, lead })
     }
 
     /// Returns an error.
@@ -101,7 +114,7 @@ impl Log {
     /// The thread cannot be started, or the settings are not accepted.
     #[cfg(feature = "kafka")]
     pub(crate) fn read(&self, target: Target, newest: Option<Micros>) -> anyhow::Result<Reading> {
-        reader::start(self.settings.clone(), target, newest)
+        reader::start(self.settings.clone(), self.lead.clone(), target, newest)
     }
 
     /// Returns an error.

@@ -7,17 +7,18 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{DeliveryResult, Message as _};
+use rdkafka::message::{BorrowedMessage, DeliveryResult, Message as _};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use tokio::sync::oneshot;
 
 use super::LogSettings;
+use super::lead::Notice;
 use crate::ingest::intake::LOG_MESSAGE_BYTES_MAX;
 use crate::ingest::kafka::Error;
 use crate::ingest::kafka::client::{self, Context};
 use crate::journal::append::Append;
 use crate::journal::committer::Unavailable;
-use crate::journal::record::{KEY_BYTES, Record};
+use crate::journal::record::{KEY_BYTES, Key, Record};
 use crate::telemetry::metrics::Metrics;
 use crate::util::clock;
 use crate::util::lock::lock;
@@ -45,7 +46,7 @@ pub(super) struct Producer {
 
 /// The records of one batch.
 pub(in crate::ingest::kafka) struct Group {
-    /// Number of records that are not confirmed yet, and one while they are being sent.
+    /// Number of records that are not confirmed yet.
     left: AtomicUsize,
     has_failed: AtomicBool,
     done: Mutex<Option<oneshot::Sender<Result<(), Unavailable>>>>,
@@ -65,18 +66,37 @@ impl Producer {
         Ok(Producer { producer, topic: settings.topic.clone(), trouble: Arc::default() })
     }
 
+    /// Sends a message that is no write, without waiting for its confirmation.
+    pub(super) fn notify(&self, notice: &Notice) {
+        let text = serde_json::to_vec(notice).expect("names and numbers are written to memory");
+        let group = Arc::new(self.group(1, None));
+        let message = BaseRecord::with_opaque_to(&self.topic, group)
+            .partition(PARTITION)
+            .key(&[][..])
+            .payload(&text)
+            .timestamp(clock::now() / 1_000);
+        if let Err((error, message)) = self.producer.send(message) {
+            message.delivery_opaque.settle(Err(&error));
+        }
+    }
+
+    fn group(&self, count: usize, done: Option<oneshot::Sender<Result<(), Unavailable>>>) -> Group {
+        Group {
+            left: AtomicUsize::new(count),
+            has_failed: AtomicBool::new(false),
+            done: Mutex::new(done),
+            trouble: self.trouble.clone(),
+        }
+    }
+
     /// Sends records. Returns what resolves when all are confirmed, or `None` if there are none.
     fn send(&self, records: &[Record]) -> Option<oneshot::Receiver<Result<(), Unavailable>>> {
         if records.is_empty() {
             return None;
         }
         let (done, is_done) = oneshot::channel();
-        let group = Arc::new(Group {
-            left: AtomicUsize::new(records.len() + 1),
-            has_failed: AtomicBool::new(false),
-            done: Mutex::new(Some(done)),
-            trouble: self.trouble.clone(),
-        });
+        // One more than records, until all are sent.
+        let group = Arc::new(self.group(records.len() + 1, Some(done)));
         let at_ms = clock::now() / 1_000;
         let mut key = Vec::new();
         for record in records {
@@ -178,9 +198,23 @@ fn config(settings: &LogSettings) -> Result<ClientConfig, Error> {
     Ok(config)
 }
 
-/// Returns the record of a message, or `None` if it is not valid.
-pub(super) fn record(message: &rdkafka::message::BorrowedMessage<'_>) -> Option<Record> {
-    let (key, object) = message.key()?.split_first_chunk::<KEY_BYTES>()?;
-    let object = std::str::from_utf8(object).ok()?.into();
-    Some(Record { key: crate::journal::record::Key(*key), object, packed: message.payload()?.to_vec() })
+/// A message of the log.
+pub(super) enum Message {
+    Record(Record),
+    Notice(Notice),
+}
+
+// === impl Message ===
+
+impl Message {
+    /// Reads a message. Returns `None` if it is not valid.
+    pub(super) fn of(message: &BorrowedMessage<'_>) -> Option<Message> {
+        let payload = message.payload()?;
+        let Some(key) = message.key().filter(|key| !key.is_empty()) else {
+            return serde_json::from_slice(payload).ok().map(Message::Notice);
+        };
+        let (key, object) = key.split_first_chunk::<KEY_BYTES>()?;
+        let object = std::str::from_utf8(object).ok()?.into();
+        Some(Message::Record(Record { key: Key(*key), object, packed: payload.to_vec() }))
+    }
 }

@@ -11,7 +11,8 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::producer::{self, PARTITION};
+use super::lead::{Lead, Notice};
+use super::producer::{Message, PARTITION};
 use super::topic::{self, Refusal};
 use super::{LogSettings, Reading, Target};
 use crate::audit::event::Micros;
@@ -42,6 +43,7 @@ const BEHIND_MAX: Duration = Duration::from_secs(30);
 struct Reader {
     consumer: BaseConsumer<Context>,
     settings: LogSettings,
+    lead: Arc<Lead>,
     target: Target,
     is_stopped: Arc<AtomicBool>,
     handle: Handle,
@@ -61,7 +63,12 @@ struct Reader {
 ///
 /// # Errors
 /// The thread cannot be started, or the settings are not accepted.
-pub(super) fn start(settings: LogSettings, target: Target, newest: Option<Micros>) -> anyhow::Result<Reading> {
+pub(super) fn start(
+    settings: LogSettings,
+    lead: Arc<Lead>,
+    target: Target,
+    newest: Option<Micros>,
+) -> anyhow::Result<Reading> {
     let mut config = client::consumer_config(&settings.kafka)?;
     // Every replica reads everything, and knows by itself where to start.
     config.set("enable.auto.commit", "false").set("auto.offset.reset", "earliest");
@@ -73,6 +80,7 @@ pub(super) fn start(settings: LogSettings, target: Target, newest: Option<Micros
     let mut reader = Reader {
         consumer,
         settings,
+        lead,
         target,
         is_stopped: flag,
         handle: Handle::current(),
@@ -121,20 +129,32 @@ impl Reader {
         let start = self.position;
         tracing::info!(topic = self.settings.topic, records = end - start, "Kafka: reading the log");
         let mut caught_up = Some(caught_up);
+        // The time of the latest write.
+        let mut latest = Micros::MIN;
         while !self.is_stopped() {
             if self.position >= end
                 && let Some(caught_up) = caught_up.take()
             {
                 self.is_live = true;
                 self.end = end;
+                self.target
+                    .published
+                    .iter()
+                    .for_each(|published| published.forget_before(latest.saturating_sub(replay::MARGIN)));
                 self.target.readiness.set(true);
                 // The server may have been stopped in the meantime.
                 let _ = caught_up.send(Ok(()));
             }
-            let records = self.receive();
+            let (records, notices) = self.receive();
+            latest =
+                records.iter().filter(|record| record.is_write()).map(|record| record.key.at()).fold(latest, i64::max);
             self.store(&records);
             self.observe(&records);
+            notices.iter().for_each(|notice| self.follow(notice));
             self.check_delay();
+            if self.is_live {
+                self.lead.claim();
+            }
         }
     }
 
@@ -176,11 +196,11 @@ impl Reader {
         Ok(high)
     }
 
-    /// Receives records. Waits for the first one.
-    fn receive(&mut self) -> Vec<Record> {
-        let mut records = Vec::new();
+    /// Receives messages. Waits for the first one.
+    fn receive(&mut self) -> (Vec<Record>, Vec<Notice>) {
+        let (mut records, mut notices) = (Vec::new(), Vec::new());
         let (mut bytes, mut wait) = (0, POLL);
-        while records.len() < BATCH && bytes < BATCH_BYTES {
+        while records.len() < BATCH && bytes < BATCH_BYTES && notices.len() < BATCH {
             let message = match self.consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => message,
@@ -192,15 +212,24 @@ impl Reader {
             };
             wait = Duration::ZERO;
             self.position = message.offset() + 1;
-            match producer::record(&message) {
-                Some(record) => {
+            match Message::of(&message) {
+                Some(Message::Record(record)) => {
                     bytes += record.bytes();
                     records.push(record);
                 }
-                None => tracing::warn!(offset = message.offset(), "Kafka: the log has a message that is no record"),
+                Some(Message::Notice(notice)) => notices.push(notice),
+                None => tracing::warn!(offset = message.offset(), "Kafka: the log has a message of another program"),
             }
         }
-        records
+        (records, notices)
+    }
+
+    /// Follows notices. They are about writes before them, which have been observed.
+    fn follow(&self, notice: &Notice) {
+        match notice {
+            Notice::Claim(claim) => self.lead.read(claim),
+            Notice::Published(id) => self.target.published.iter().for_each(|published| published.forget(id)),
+        }
     }
 
     /// Stores the writes on the local disk. A repeated record replaces itself.

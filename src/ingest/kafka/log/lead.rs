@@ -1,0 +1,74 @@
+//! The lead among replicas, and what its holder tells the others: messages of the log that are no writes.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::claims::{Claim, Claims};
+use super::producer::Producer;
+use crate::notify::turn::{self, Turn};
+use crate::pipeline::Transition;
+use crate::telemetry::metrics::Metrics;
+use crate::util::clock;
+use crate::util::lock::lock;
+
+/// A message of the log that is no write.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Notice {
+    /// A replica claims the lead.
+    Claim(Claim),
+    /// The leader has published this transition.
+    Published(String),
+}
+
+/// Whether this replica leads.
+pub(super) struct Lead {
+    claims: Mutex<Claims>,
+    producer: Arc<Producer>,
+    metrics: Metrics,
+}
+
+// === impl Lead ===
+
+impl Lead {
+    pub(super) fn new(producer: Arc<Producer>, metrics: Metrics) -> Lead {
+        let host = std::env::var("HOSTNAME").unwrap_or_default();
+        // A process that is started again is another one: what the one before has sent may still arrive.
+        let me = format!("{host}/{}/{}", std::process::id(), clock::now());
+        Lead { claims: Mutex::new(Claims::new(me, Instant::now())), producer, metrics }
+    }
+
+    /// Processes the next claim in the log.
+    pub(super) fn read(&self, claim: &Claim) {
+        let mut claims = lock(&self.claims);
+        let was_mine = claims.until().is_some();
+        claims.read(claim, Instant::now());
+        match (was_mine, claims.until().is_some()) {
+            (false, true) => tracing::info!("this replica leads: it publishes transitions"),
+            (true, false) => tracing::info!(leader = claim.holder, "another replica leads"),
+            _ => {}
+        }
+    }
+
+    /// Claims the lead, or repeats the claim, if it is time to. Call it only when everything that the log had has been read.
+    pub(super) fn claim(&self) {
+        let epoch_min = (clock::now() / 1_000).unsigned_abs();
+        let claim = lock(&self.claims).next(Instant::now(), epoch_min);
+        if let Some(claim) = claim {
+            self.producer.notify(&Notice::Claim(claim));
+        }
+        self.metrics.set_log_leader(self.is_mine(Duration::ZERO));
+    }
+}
+
+impl Turn for Lead {
+    fn is_mine(&self, needed: Duration) -> bool {
+        lock(&self.claims).until().is_some_and(|until| Instant::now() + needed < until)
+    }
+
+    fn tell_published(&self, transition: &Transition) {
+        self.producer.notify(&Notice::Published(turn::id(transition)));
+    }
+}

@@ -1,0 +1,30 @@
+//! Which of several replicas publishes a transition.
+
+use std::time::Duration;
+
+use crate::audit::event::Micros;
+use crate::pipeline::Transition;
+
+/// Replicas that share a log find the same transitions. One of them publishes each.
+pub(crate) trait Turn: Send + Sync {
+    /// Returns whether this replica publishes, and will still be the only one after `needed`.
+    fn is_mine(&self, needed: Duration) -> bool;
+
+    /// Tells all replicas that this one has published a transition.
+    fn tell_published(&self, transition: &Transition);
+}
+
+/// Returns a text that is the same for a transition in all replicas, and different for all others.
+pub(crate) fn id(transition: &Transition) -> String {
+    let Transition { object, from, to, at } = transition;
+    format!("{} {} {at} {}", from.as_str(), to.as_str(), object.as_ref())
+}
+
+/// Transitions that wait to be published, or may have been published by another replica.
+pub(crate) trait Published: Send + Sync {
+    /// Forgets a transition that a replica has published.
+    fn forget(&self, id: &str);
+
+    /// Forgets the transitions before this time: whoever published then has published them.
+    fn forget_before(&self, at: Micros);
+}
