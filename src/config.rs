@@ -258,6 +258,9 @@ pub struct JournalKafka {
     /// The topic. It has one partition, because replicas need one order of all writes. If it does not exist, editwar creates
     /// it, with the retention of `journal.retention` and the replication factor that is the default of the brokers.
     pub topic: String,
+    /// A topic to which one of the replicas writes each transition of a war, for any other program: a CloudEvent in JSON, by
+    /// object. If it does not exist, editwar creates it as a compacted topic. `null`: none.
+    pub transitions: Option<String>,
 }
 
 // === impl Config ===
@@ -399,7 +402,7 @@ impl Default for Metrics {
 
 impl Default for JournalKafka {
     fn default() -> JournalKafka {
-        JournalKafka { topic: "editwar.writes".to_owned() }
+        JournalKafka { topic: "editwar.writes".to_owned(), transitions: Some("editwar.transitions".to_owned()) }
     }
 }
 

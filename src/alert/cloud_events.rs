@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::Endpoint;
 use crate::audit::event::Micros;
 use crate::detect::actor_class::ActorClassifier;
-use crate::notify::turn::{self, Published, Turn};
+use crate::notify::turn::{self, Outlet, Published, Turn};
 use crate::notify::{Changes, Sink};
 use crate::pipeline::{Pipeline, Transition};
 use crate::query::reporter::Reporter;
@@ -41,7 +41,8 @@ const DRAINED: Duration = Duration::from_millis(300);
 const POSTED_WITHIN: Duration = Duration::from_secs(5);
 /// Interval at which a replica looks whether it is the one that posts.
 const TURN_EVERY: Duration = Duration::from_millis(200);
-/// The name of this sink in metrics.
+/// The names of these sinks in metrics.
+const TOPIC_SINK: &str = "transitions_topic";
 const SINK: &str = "cloud_events";
 
 /// The sink: passes transitions to the task that posts. Clones share the queue.
@@ -51,6 +52,16 @@ pub(crate) struct CloudEvents {
     metrics: Metrics,
     /// Whether this replica posts, if there are several.
     turn: Option<Arc<dyn Turn>>,
+    /// The name of the sink in metrics.
+    name: &'static str,
+}
+
+/// Where CloudEvents are posted.
+pub(crate) enum Receiver {
+    /// A server.
+    Http(Endpoint),
+    /// A topic.
+    Topic(Arc<dyn Outlet>),
 }
 
 /// Transitions that wait, with their times of arrival. The first one may be being posted.
@@ -64,8 +75,12 @@ struct Queue {
 
 impl CloudEvents {
     /// Creates a sink with an empty queue.
-    pub(crate) fn new(metrics: Metrics, turn: Option<Arc<dyn Turn>>) -> CloudEvents {
-        CloudEvents { queue: Arc::default(), metrics, turn }
+    pub(crate) fn new(metrics: Metrics, receiver: &Receiver, turn: Option<Arc<dyn Turn>>) -> CloudEvents {
+        let name = match receiver {
+            Receiver::Http(_) => SINK,
+            Receiver::Topic(_) => TOPIC_SINK,
+        };
+        CloudEvents { queue: Arc::default(), metrics, turn, name }
     }
 
     /// Waits until there is a transition that this replica posts.
@@ -91,7 +106,7 @@ impl CloudEvents {
     /// Removes a transition that was posted, or cannot be.
     fn remove(&self, transition: &Transition) {
         if let Some(turn) = &self.turn {
-            turn.tell_published(transition);
+            turn.tell_published(turn::id(self.name, transition));
         }
         lock(&self.queue.waiting).retain(|(_, waiting)| waiting != transition);
     }
@@ -99,7 +114,7 @@ impl CloudEvents {
 
 impl Published for CloudEvents {
     fn forget(&self, id: &str) {
-        lock(&self.queue.waiting).retain(|(_, waiting)| turn::id(waiting) != id);
+        lock(&self.queue.waiting).retain(|(_, waiting)| turn::id(self.name, waiting) != id);
     }
 
     fn forget_before(&self, at: Micros) {
@@ -117,7 +132,7 @@ impl Sink for CloudEvents {
         waiting.extend(changes.transitions.iter().map(|transition| (now, transition.clone())));
         let excess = waiting.len().saturating_sub(WAITING_MAX);
         waiting.drain(..excess);
-        self.metrics.count_notifications(SINK, "dropped", excess);
+        self.metrics.count_notifications(self.name, "dropped", excess);
         self.queue.arrived.notify_one();
     }
 }
@@ -131,13 +146,35 @@ pub(crate) struct Poster {
     /// Counts what was posted.
     pub(crate) metrics: Metrics,
     /// The receiver.
-    pub(crate) endpoint: Endpoint,
+    pub(crate) receiver: Receiver,
     /// The attribute `source`.
     pub(crate) source: String,
     /// Keys of the labels of objects that say who owns them.
     pub(crate) owner_labels: Vec<String>,
     /// Whether a transition is being posted.
     pub(crate) is_posting: AtomicBool,
+}
+
+// === impl Receiver ===
+
+impl Receiver {
+    /// Posts an event about an object. Returns whether it may be accepted later, and why it was not.
+    async fn post(&self, object: &str, body: &Bytes) -> Result<(), (bool, String)> {
+        match self {
+            Receiver::Http(endpoint) => {
+                let posted = endpoint.post("application/cloudevents+json", body.clone(), POSTED_WITHIN).await;
+                posted.map_err(|failure| (failure.is_temporary, format!("{:#}", failure.error)))
+            }
+            Receiver::Topic(topic) => topic.put(object, body).await.map_err(|error| (true, error)),
+        }
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Receiver::Http(endpoint) => endpoint.host(),
+            Receiver::Topic(topic) => topic.name(),
+        }
+    }
 }
 
 // === impl Poster ===
@@ -172,7 +209,7 @@ impl Poster {
         let lost = lock(&queue.queue.waiting).len();
         // Another replica posts what waits.
         if lost > 0 && queue.turn.is_none() {
-            self.metrics.count_notifications(SINK, "dropped", lost);
+            self.metrics.count_notifications(queue.name, "dropped", lost);
             tracing::warn!(lost, "transitions were not posted as CloudEvents before the server stopped");
         }
     }
@@ -181,7 +218,7 @@ impl Poster {
     async fn deliver(&self, queue: &CloudEvents, transition: &Transition, since: Instant) {
         self.is_posting.store(true, Ordering::Relaxed);
         if let Some(result) = self.post(queue, transition, since).await {
-            self.metrics.count_notifications(SINK, result, 1);
+            self.metrics.count_notifications(queue.name, result, 1);
             queue.remove(transition);
         }
         self.is_posting.store(false, Ordering::Relaxed);
@@ -189,25 +226,25 @@ impl Poster {
 
     /// Returns what became of a transition, or `None` if another replica posts it.
     async fn post(&self, queue: &CloudEvents, transition: &Transition, since: Instant) -> Option<&'static str> {
-        let body = Bytes::from(self.event(transition).to_string());
+        let event = self.event(transition);
+        let object = event["subject"].as_str().unwrap_or_default();
+        let body = Bytes::from(event.to_string());
         let mut backoff = Backoff::between(RETRY[0], RETRY[1]);
         let mut is_first = true;
         loop {
             if !queue.is_mine() {
                 return None;
             }
-            let posted = self.endpoint.post("application/cloudevents+json", body.clone(), POSTED_WITHIN).await;
-            let Err(failure) = posted else {
+            let Err((is_temporary, error)) = self.receiver.post(object, &body).await else {
                 return Some("sent");
             };
             if std::mem::take(&mut is_first) {
-                let error = format!("{:#}", failure.error);
-                tracing::warn!(host = self.endpoint.host(), error, "a receiver does not accept a CloudEvent");
+                tracing::warn!(receiver = self.receiver.name(), error, "a receiver does not accept a CloudEvent");
             }
-            if !failure.is_temporary || since.elapsed() > TRY_FOR {
+            if !is_temporary || since.elapsed() > TRY_FOR {
                 return Some("dropped");
             }
-            self.metrics.count_notifications(SINK, "failed", 1);
+            self.metrics.count_notifications(queue.name, "failed", 1);
             tokio::time::sleep(backoff.next()).await;
         }
     }

@@ -25,6 +25,7 @@ use crate::pipeline::Pipeline;
 use crate::reconcile::controller::{Reconciler, Settings};
 use crate::reconcile::manifest::Assets;
 use crate::telemetry::metrics::Metrics;
+use crate::util::readiness::Readiness;
 
 /// The account that is assumed if the API server cannot be queried: the one in the manifests.
 const ACCOUNT: &str = "system:serviceaccount:editwar:editwar";
@@ -98,6 +99,7 @@ impl ClusterAccess {
         metrics: Metrics,
         enforce: &Enforce,
         control: &Control,
+        readiness: Readiness,
         stop: &watch::Sender<bool>,
     ) -> Vec<JoinHandle<()>> {
         let confidence = enforce.min_confidence;
@@ -109,7 +111,7 @@ impl ClusterAccess {
         announce(&selection, enforce.mode);
         let inbox = self.inbox;
         let (elector, leadership) =
-            LeaderElector::new(Lease::new(self.client.clone(), &namespace, "editwar", &identity));
+            LeaderElector::new(Lease::new(self.client.clone(), &namespace, "editwar", &identity), readiness);
         let enforcer = Enforcer::new(Parts {
             client: self.client.clone(),
             pipeline: pipeline.clone(),

@@ -8,11 +8,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::alert::alertmanager::{self, Alertmanager};
-use crate::alert::cloud_events::{self, CloudEvents};
+use crate::alert::cloud_events::{self, CloudEvents, Receiver};
 use crate::alert::{Credentials, Endpoint};
 use crate::config::{AlertmanagerConfig, CloudEventsConfig, Config};
+use crate::ingest::kafka::log::Log;
 use crate::notify::Sink;
-use crate::notify::turn::Turn;
 use crate::pipeline::Pipeline;
 use crate::telemetry::metrics::Metrics;
 
@@ -20,7 +20,7 @@ use crate::telemetry::metrics::Metrics;
 #[derive(Default)]
 pub(super) struct Notifications {
     alertmanager: Option<(Alertmanager, alertmanager::Poster)>,
-    cloud_events: Option<(CloudEvents, cloud_events::Poster)>,
+    cloud_events: Vec<(CloudEvents, cloud_events::Poster)>,
 }
 
 // === impl Notifications ===
@@ -34,7 +34,7 @@ impl Notifications {
         config: &Config,
         pipeline: &Arc<Pipeline>,
         metrics: &Metrics,
-        turn: Option<Arc<dyn Turn>>,
+        log: Option<&Log>,
     ) -> Result<Notifications> {
         let classes = Arc::new(config.classes());
         let owner_labels = config.notify.owner_labels.clone();
@@ -58,16 +58,25 @@ impl Notifications {
             notifications.alertmanager = Some((Alertmanager::default(), poster));
         }
         let CloudEventsConfig { url, source, token_file, ca_file } = &config.notify.cloud_events;
+        let mut receivers = Vec::new();
         if let Some(url) = url {
             let credentials = Credentials { token_file: token_file.clone(), ca_file: ca_file.clone() };
-            let endpoint = Endpoint::new(url, &credentials).context("notify.cloud_events")?;
-            let source = source.clone().or(page_url).unwrap_or_else(|| "/editwar".to_owned());
-            let (pipeline, metrics) = (pipeline.clone(), metrics.clone());
-            let sink = CloudEvents::new(metrics.clone(), turn);
-            let is_posting = AtomicBool::default();
-            let poster =
-                cloud_events::Poster { pipeline, classes, metrics, endpoint, source, owner_labels, is_posting };
-            notifications.cloud_events = Some((sink, poster));
+            receivers.push(Receiver::Http(Endpoint::new(url, &credentials).context("notify.cloud_events")?));
+        }
+        receivers.extend(log.and_then(|log| log.transitions.clone()).map(Receiver::Topic));
+        let source = source.clone().or(page_url).unwrap_or_else(|| "/editwar".to_owned());
+        for receiver in receivers {
+            let sink = CloudEvents::new(metrics.clone(), &receiver, log.map(|log| log.turn.clone()));
+            let poster = cloud_events::Poster {
+                pipeline: pipeline.clone(),
+                classes: classes.clone(),
+                metrics: metrics.clone(),
+                receiver,
+                source: source.clone(),
+                owner_labels: owner_labels.clone(),
+                is_posting: AtomicBool::default(),
+            };
+            notifications.cloud_events.push((sink, poster));
         }
         Ok(notifications)
     }
@@ -88,7 +97,8 @@ impl Notifications {
     /// Starts to post. The journal must have been replayed.
     pub(super) fn start(self, stop: &watch::Sender<bool>) -> Vec<JoinHandle<()>> {
         let alertmanager = self.alertmanager.map(|(sink, poster)| tokio::spawn(poster.run(sink, stop.subscribe())));
-        let cloud_events = self.cloud_events.map(|(sink, poster)| tokio::spawn(poster.run(sink, stop.subscribe())));
+        let cloud_events =
+            self.cloud_events.into_iter().map(|(sink, poster)| tokio::spawn(poster.run(sink, stop.subscribe())));
         alertmanager.into_iter().chain(cloud_events).collect()
     }
 }

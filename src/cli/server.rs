@@ -149,8 +149,7 @@ impl Server {
         let (journal, replayed) = journal(&config, &pipeline, &metrics, restored)?.unzip();
         let journal = journal.map(Arc::new);
         let log = config.log_settings().map(|settings| shared_log::Log::open(settings, &metrics)).transpose()?;
-        let turn = log.as_ref().map(|log| log.turn.clone());
-        let notifications = Notifications::of(&config, &pipeline, &metrics, turn)?;
+        let notifications = Notifications::of(&config, &pipeline, &metrics, log.as_ref())?;
         let published = notifications.published();
         let rebuilding = state
             .iter()
@@ -256,7 +255,9 @@ impl Server {
         self.tasks.others.extend(std::mem::take(&mut self.notifications).start(&self.stop));
         if let Some(access) = self.access.take() {
             let (pipeline, metrics) = (self.pipeline.clone(), self.metrics.clone());
-            self.tasks.others.extend(access.start(pipeline, metrics, &self.config.enforce, &self.control, &self.stop));
+            let readiness = self.log.as_ref().map_or_else(Readiness::always, SharedLog::readiness);
+            let Server { config, control, stop, .. } = self;
+            self.tasks.others.extend(access.start(pipeline, metrics, &config.enforce, control, readiness, stop));
         }
         Ok(true)
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 
 use super::args::{ConfigArgs, ServeArgs};
-use crate::config::{Config, ENVIRONMENT, Kafka, KafkaSasl, KafkaTls, Overlay, SaslMechanism, Watch};
+use crate::config::{Config, ENVIRONMENT, JournalKafka, Kafka, KafkaSasl, KafkaTls, Overlay, SaslMechanism, Watch};
 use crate::ingest::kafka;
 use crate::ingest::kafka::log::LogSettings;
 use crate::ingest::watch::Settings;
@@ -94,9 +94,10 @@ impl Config {
 
     /// Returns the settings of the log that replicas share, if there is one.
     pub(super) fn log_settings(&self) -> Option<LogSettings> {
-        let topic = self.journal.kafka.as_ref()?.topic.clone();
+        let JournalKafka { topic, transitions } = self.journal.kafka.clone()?;
         let retention = self.journal.retention.micros();
-        Some(LogSettings { kafka: self.kafka_settings()?, topic, retention, window: replay::window(&self.policy()) })
+        let window = replay::window(&self.policy());
+        Some(LogSettings { kafka: self.kafka_settings()?, topic, transitions, retention, window })
     }
 
     /// Returns the limits on the series of metrics.

@@ -9,6 +9,7 @@ use crate::audit::event::Micros;
 use crate::ingest::kafka::log::{Log, Reading, Target};
 use crate::journal::append::Append;
 use crate::query::api::SourceStatus;
+use crate::util::readiness::Readiness;
 
 /// The log, and what its writes are passed to.
 pub(super) struct SharedLog {
@@ -31,9 +32,14 @@ impl SharedLog {
         self.log.append.clone()
     }
 
-    /// Returns whether this replica has what is in the log.
+    /// Returns the state of the log for health checks.
     pub(super) fn status(&self) -> SourceStatus {
-        SourceStatus { name: "log", readiness: self.target.readiness.clone() }
+        SourceStatus { name: "log", readiness: self.readiness() }
+    }
+
+    /// Returns whether this replica has what is in the log.
+    pub(super) fn readiness(&self) -> Readiness {
+        self.target.readiness.clone()
     }
 
     /// Starts to read, and waits until everything that was in the log before was read.

@@ -134,12 +134,16 @@ impl Config {
     fn validate_kafka(&self) -> Result<(), Error> {
         let Kafka { brokers, topics, group, tls, sasl } = &self.kafka;
         let log = self.journal.kafka.as_ref().map(|log| &log.topic);
+        let transitions = self.journal.kafka.as_ref().and_then(|log| log.transitions.as_ref());
         let is_used = !topics.is_empty() || log.is_some();
         if brokers.is_empty() && is_used {
             return Err(invalid("kafka.brokers", "set it, because kafka.topics or journal.kafka is set"));
         }
         if !brokers.is_empty() && !is_used {
             return Err(invalid("kafka.topics", "set it or journal.kafka, because kafka.brokers is set"));
+        }
+        if log.is_some() && log == transitions {
+            return Err(invalid("journal.kafka.transitions", "must not be journal.kafka.topic"));
         }
         if let Some(topic) = log.filter(|topic| topics.contains_key(*topic)) {
             return Err(invalid("journal.kafka.topic", &format!("kafka.topics has {topic}, too: set another name")));
@@ -151,7 +155,9 @@ impl Config {
         }
         let is_topic_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         let named = topics.keys().map(|topic| ("kafka.topics", topic));
-        let mut named = named.chain(log.map(|topic| ("journal.kafka.topic", topic)));
+        let mut named = named
+            .chain(log.map(|topic| ("journal.kafka.topic", topic)))
+            .chain(transitions.map(|topic| ("journal.kafka.transitions", topic)));
         if let Some((key, topic)) = named.find(|(_, topic)| topic.is_empty() || !topic.chars().all(is_topic_char)) {
             return Err(invalid(key, &format!("no name of a topic: \"{topic}\"")));
         }

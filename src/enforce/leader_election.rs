@@ -10,10 +10,13 @@ use super::calls::{RELEASE, RENEWAL};
 use super::control::STANDING_BY;
 use super::lease::{EVERY, Lease};
 use super::pause_client::Error;
+use crate::util::readiness::Readiness;
 
 /// The task that renews the Lease. It releases the Lease and ends when every [`Leadership`] is dropped.
 pub(crate) struct LeaderElector {
     lease: Lease,
+    /// Whether what this replica knows is recent enough to act on it.
+    readiness: Readiness,
     status: watch::Sender<LeaseStatus>,
 }
 
@@ -32,15 +35,26 @@ pub(super) struct LeaseStatus {
 
 impl LeaderElector {
     /// Creates an elector that has not tried to acquire the Lease yet, and a receiver of its state.
-    pub(crate) fn new(lease: Lease) -> (LeaderElector, Leadership) {
+    pub(crate) fn new(lease: Lease, readiness: Readiness) -> (LeaderElector, Leadership) {
         let (status, leadership) = watch::channel(LeaseStatus { held_until: None, problem: "starting".to_owned() });
-        (LeaderElector { lease, status }, Leadership(leadership))
+        (LeaderElector { lease, readiness, status }, Leadership(leadership))
     }
 
-    /// Renews the Lease until every [`Leadership`] is dropped.
+    /// Renews the Lease until every [`Leadership`] is dropped. While this replica is not ready, another one may hold it.
     pub(crate) async fn run(mut self) {
         loop {
             let started = Instant::now();
+            if !self.readiness.is_ready() {
+                let problem = "this replica does not know all writes yet".to_owned();
+                self.status.send_replace(LeaseStatus { held_until: None, problem });
+                tokio::select! {
+                    () = self.status.closed() => break,
+                    // If that fails, the Lease expires.
+                    _ = tokio::time::timeout(RELEASE, self.lease.release(started)) => {}
+                }
+                tokio::time::sleep_until(started + EVERY).await;
+                continue;
+            }
             let renewal = tokio::time::timeout(RENEWAL, self.lease.renew(started));
             let problem = tokio::select! {
                 () = self.status.closed() => break,

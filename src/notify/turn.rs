@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+
 use crate::audit::event::Micros;
 use crate::pipeline::Transition;
 
@@ -10,14 +12,23 @@ pub(crate) trait Turn: Send + Sync {
     /// Returns whether this replica publishes, and will still be the only one after `needed`.
     fn is_mine(&self, needed: Duration) -> bool;
 
-    /// Tells all replicas that this one has published a transition.
-    fn tell_published(&self, transition: &Transition);
+    /// Tells all replicas that this one has published the transition with this id.
+    fn tell_published(&self, id: String);
 }
 
-/// Returns a text that is the same for a transition in all replicas, and different for all others.
-pub(crate) fn id(transition: &Transition) -> String {
+/// A topic for transitions, from which any program can read them.
+pub(crate) trait Outlet: Send + Sync {
+    /// Stores what is known of an object now, in place of what was stored before. Returns the reason if that failed.
+    fn put(&self, object: &str, event: &[u8]) -> BoxFuture<'_, Result<(), String>>;
+
+    /// Returns its name, for the log.
+    fn name(&self) -> &str;
+}
+
+/// Returns a text that is the same for a transition and a sink in all replicas, and different for all others.
+pub(crate) fn id(sink: &str, transition: &Transition) -> String {
     let Transition { object, from, to, at } = transition;
-    format!("{} {} {at} {}", from.as_str(), to.as_str(), object.as_ref())
+    format!("{sink} {} {} {at} {}", from.as_str(), to.as_str(), object.as_ref())
 }
 
 /// Transitions that wait to be published, or may have been published by another replica.

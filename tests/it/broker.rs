@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 
 use crate::envtest::{free_port, scratch, wait_until};
 use crate::proxy::Proxy;
@@ -80,26 +81,101 @@ impl Broker {
             return None;
         }
         let controller = free_port();
+        let node = format!(
+            "node.id=1\nlisteners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listener}\n\
+             controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n{settings}"
+        );
+        let mut broker = Broker::configure(java, port, folder, &node, 1);
+        broker.format(&jars, &[&["--standalone"], format].concat());
+        broker.launch(&jars);
+        broker.wait();
+        Some(broker)
+    }
+
+    /// Starts three brokers with everything on each of them, of which two must confirm.
+    pub(crate) fn start_three() -> Option<[Broker; 3]> {
+        let java = require::program("kafka", &["java"])?;
+        let jars = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("kafka").join("lib");
+        if !jars.is_dir() {
+            require::skip("kafka", &format!("no broker in {} (run tests/kafka/fetch)", jars.display()));
+            return None;
+        }
+        let ports = [free_port(), free_port(), free_port()];
+        let controllers = [free_port(), free_port(), free_port()];
+        let voters: Vec<String> = (1..).zip(controllers).map(|(id, port)| format!("{id}@127.0.0.1:{port}")).collect();
+        let mut brokers = [0, 1, 2].map(|index| {
+            let (port, controller) = (ports[index], controllers[index]);
+            let node = format!(
+                "node.id={}\nlisteners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+                 controller.quorum.voters={}\ndefault.replication.factor=3\nmin.insync.replicas=2\n",
+                index + 1,
+                voters.join(",")
+            );
+            let broker = Broker::configure(java.clone(), port, &scratch(&format!("broker-{index}")), &node, 3);
+            broker.format(&jars, &[]);
+            broker
+        });
+        brokers.iter_mut().for_each(|broker| broker.launch(&jars));
+        brokers.iter().for_each(Broker::wait);
+        Some(brokers)
+    }
+
+    /// Returns keys and contents of all messages of a topic with one partition.
+    pub(crate) fn consume(&self, topic: &str) -> Vec<(String, Vec<u8>)> {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.address())
+            .set("group.id", "test")
+            .set("enable.auto.commit", "false")
+            .create()
+            .unwrap();
+        let mut all = TopicPartitionList::new();
+        all.add_partition_offset(topic, 0, Offset::Beginning).unwrap();
+        consumer.assign(&all).unwrap();
+        let (_, end) = consumer.fetch_watermarks(topic, 0, FLUSH).unwrap();
+        let mut found = Vec::new();
+        while (found.len() as i64) < end {
+            let message = consumer.poll(FLUSH).expect("the topic has messages").unwrap();
+            let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
+            found.push((key, message.payload().unwrap_or_default().to_vec()));
+        }
+        found
+    }
+
+    /// Kills the broker.
+    pub(crate) fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Starts a broker again that was killed.
+    pub(crate) fn restart(&mut self) {
+        let jars = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("kafka").join("lib");
+        self.launch(&jars);
+        self.wait();
+    }
+
+    fn configure(java: PathBuf, port: u16, folder: &Path, node: &str, replicas: u32) -> Broker {
         let mut properties = format!(
-            "process.roles=broker,controller\nnode.id=1\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}{listener}\n\
-             controller.listener.names=CONTROLLER\ncontroller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
+            "process.roles=broker,controller\ncontroller.listener.names=CONTROLLER\n\
              log.dirs={}\nlog.retention.ms=-1\nlog.message.timestamp.after.max.ms=9223372036854775807\nnum.partitions=4\ngroup.initial.rebalance.delay.ms=0\n\
              offsets.topic.num.partitions=1\ntransaction.state.log.num.partitions=1\n",
             folder.join("data").display()
         );
         for topic in ["offsets.topic", "transaction.state.log", "share.coordinator.state.topic"] {
-            writeln!(properties, "{topic}.replication.factor=1\n{topic}.min.isr=1").unwrap();
+            writeln!(properties, "{topic}.replication.factor={replicas}\n{topic}.min.isr=1").unwrap();
         }
-        properties += settings;
-        let path = folder.join("server.properties");
-        std::fs::write(&path, properties).unwrap();
-        let mut broker = Broker { folder: folder.to_owned(), java, child: None, port };
-        let output = broker
-            .java(&jars, "kafka.tools.StorageTool")
-            .args(["format", "--standalone", "-t", "AAAAAAAAAAAAAAAAAAAAAA", "-c"])
-            .arg(&path)
-            .args(format)
+        properties += node;
+        std::fs::write(folder.join("server.properties"), properties).unwrap();
+        Broker { folder: folder.to_owned(), java, child: None, port }
+    }
+
+    fn format(&self, jars: &Path, arguments: &[&str]) {
+        let output = self
+            .java(jars, "kafka.tools.StorageTool")
+            .args(["format", "-t", "AAAAAAAAAAAAAAAAAAAAAA", "-c"])
+            .arg(self.folder.join("server.properties"))
+            .args(arguments)
             .output()
             .unwrap();
         assert!(
@@ -108,8 +184,6 @@ impl Broker {
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
         );
-        broker.launch(&jars);
-        Some(broker)
     }
 
     fn java(&self, jars: &Path, class: &str) -> Command {
@@ -130,6 +204,9 @@ impl Broker {
             .spawn()
             .unwrap();
         self.child = Some(child);
+    }
+
+    fn wait(&self) {
         wait_until("the broker has started", 120, || self.log().contains("Kafka Server started"));
     }
 

@@ -102,18 +102,88 @@ fn replicas_of_one_log_give_the_answers_of_one_process_also_after_kills() {
     assert!(first.said().contains("reading the log"), "{}", first.said());
 }
 
+/// The same events over one, two and four replicas, while replicas and brokers come, go and hang.
+#[test]
+fn replicas_and_brokers_that_come_go_and_hang_change_no_answer_and_no_notification() {
+    let Some(mut brokers) = Broker::start_three() else { return };
+    let addresses = brokers.iter().map(|broker| format!("\"{}\"", broker.address())).collect::<Vec<_>>().join(",");
+    let recorder = Recorder::start();
+    let url = format!("notify.cloud_events.url={}", recorder.url());
+    let folder = scratch("fleet");
+    let start = |number: usize| {
+        let brokers = format!("kafka.brokers=[{addresses}]");
+        let journal = folder.join(number.to_string()).display().to_string();
+        let arguments = ["--set", &brokers, "--set", "journal.kafka={}", "--journal", &journal, "--set", &url];
+        Server::start(&arguments).ready()
+    };
+    let wars = ["one", "two", "three", "four", "five", "six"];
+    let written: Vec<Vec<Vec<u8>>> = wars.iter().map(|war| writes_of(war, 40)).collect();
+    let batches: Vec<Vec<&[Vec<u8>]>> = written.iter().map(|written| written.chunks(5).collect()).collect();
+    let post_all = |replicas: &[&Server], war: usize| {
+        for (number, batch) in batches[war].iter().enumerate() {
+            post(replicas, number, batch);
+        }
+    };
+    let mut replicas = vec![start(0)];
+    post_all(&[&replicas[0]], 0);
+    // Scale-up to two, and a rolling restart.
+    replicas.push(start(1));
+    post_all(&[&replicas[0], &replicas[1]], 1);
+    for number in [0, 1] {
+        assert!(replicas[number].terminate().success());
+        post_all(&[&replicas[1 - number]], 2 + number);
+        replicas[number] = start(number);
+    }
+    // Scale-up to four. A broker is killed while writes arrive, and comes back; another one hangs.
+    replicas.push(start(2));
+    replicas.push(start(3));
+    brokers[0].kill();
+    post_all(&replicas.iter().collect::<Vec<_>>(), 4);
+    replicas[3].kill();
+    brokers[0].restart();
+    brokers[1].signal("STOP");
+    crate::envtest::pause(12_000);
+    post_all(&replicas.iter().collect::<Vec<_>>(), 5);
+    brokers[1].signal("CONT");
+    // Scale-down to two.
+    replicas.truncate(3);
+    assert!(replicas[2].terminate().success());
+    replicas.truncate(2);
+    let lines: Vec<&[u8]> = written.iter().flatten().map(Vec::as_slice).collect();
+    let expected = wars_of_log(&lines);
+    assert_eq!(expected.len(), wars.len());
+    for server in &replicas {
+        wait_until("the wars are those of the log", 60, || wars_of(server) == expected);
+        let counted = server.metric("editwar_events_total{outcome=\"write\"}");
+        assert_eq!(counted as usize, lines.len(), "each write counts once");
+    }
+    let found = transitions(&replicas[0]);
+    assert_eq!(transitions(&replicas[1]), found);
+    wait_until("all transitions are published", 60, || {
+        published(&recorder).into_iter().collect::<BTreeSet<_>>() == found
+    });
+    assert_eq!(published(&recorder).len(), found.len(), "each once");
+    // Any program can read them from a topic.
+    let messages = brokers[2].consume("editwar.transitions");
+    let events: Vec<Value> = messages.iter().map(|(_, event)| serde_json::from_slice(event).unwrap()).collect();
+    assert!(messages.iter().zip(&events).all(|((key, _), event)| event["subject"] == **key), "{messages:?}");
+    assert_eq!(events.iter().map(transition).collect::<BTreeSet<_>>(), found);
+    assert_eq!(events.len(), found.len(), "each once");
+}
+
 fn leads(server: &Server) -> bool {
     server.metric("editwar_log_leader") == 1.0
 }
 
 /// Returns the transitions that were published, in order.
 fn published(recorder: &Recorder) -> Vec<String> {
-    let requests = recorder.requests();
-    let of = |event: &Value| {
-        let data = &event["data"];
-        format!("{} {} {} {}", data["object"]["name"], data["from"], data["to"], data["at"])
-    };
-    requests.iter().map(|(_, event)| of(event)).collect()
+    recorder.requests().iter().map(|(_, event)| transition(event)).collect()
+}
+
+/// Returns the transition of a CloudEvent.
+fn transition(event: &Value) -> String {
+    let data = &event["data"];
+    format!("{} {} {} {}", data["object"]["name"], data["from"], data["to"], data["at"])
 }
 
 #[test]

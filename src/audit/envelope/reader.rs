@@ -76,9 +76,10 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a string after exactly this text. Consumes nothing if something else follows.
-    pub(super) fn string_after(&mut self, text: &[u8]) -> Option<&'a [u8]> {
-        let start = self.at + text.len();
-        (self.json[self.at..].starts_with(text) && self.json.get(start) == Some(&b'"')).then_some(())?;
+    #[inline]
+    pub(super) fn string_after<const LEN: usize>(&mut self, text: &[u8; LEN]) -> Option<&'a [u8]> {
+        let start = self.at + LEN;
+        (self.json[self.at..].first_chunk() == Some(text) && self.json.get(start) == Some(&b'"')).then_some(())?;
         let end = skip_string(self.json, start)?;
         self.at = end;
         Some(&self.json[start..end])
@@ -86,14 +87,19 @@ impl<'a> Reader<'a> {
 
     /// Reads a string between exactly these texts, the last byte of which begins a value and is not consumed. Consumes nothing if
     /// something else follows.
-    pub(super) fn string_before(&mut self, before: &[u8], after: &[u8]) -> Option<&'a [u8]> {
+    #[inline]
+    pub(super) fn string_before<const BEFORE: usize, const AFTER: usize>(
+        &mut self,
+        before: &[u8; BEFORE],
+        after: &[u8; AFTER],
+    ) -> Option<&'a [u8]> {
         let start = self.at;
         let text = self.string_after(before)?;
-        if !self.json[self.at..].starts_with(after) {
+        if self.json[self.at..].first_chunk() != Some(after) {
             self.at = start;
             return None;
         }
-        self.at += after.len() - 1;
+        self.at += AFTER - 1;
         Some(text)
     }
 

@@ -4,6 +4,7 @@ use super::*;
 use crate::enforce::fake_api::{FakeApi, Reply};
 use crate::enforce::fixtures::{GET_LEASE, PUT_LEASE, lease};
 use crate::enforce::lease::DURATION;
+use crate::util::readiness::Readiness;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -12,7 +13,8 @@ fn elector() -> (FakeApi, LeaderElector, Leadership) {
     let api = FakeApi::new();
     api.on(GET_LEASE, [lease("", "1"), lease("me", "2")]);
     api.on(PUT_LEASE, [lease("me", "2")]);
-    let (elector, leadership) = LeaderElector::new(Lease::new(api.client(), "editwar", "editwar", "me"));
+    let (elector, leadership) =
+        LeaderElector::new(Lease::new(api.client(), "editwar", "editwar", "me"), Readiness::always());
     (api, elector, leadership)
 }
 

@@ -1,5 +1,6 @@
 //! Tests of how one asset is reconciled when a call fails: what is written again, when, and what is reported.
 
+use crate::util::readiness::Readiness;
 use prometheus::Registry;
 use serde_json::{Value, json};
 
@@ -309,7 +310,8 @@ async fn a_reconciliation_in_progress_is_dropped_when_the_lease_is_lost() {
     let lease_line = "/apis/coordination.k8s.io/v1/namespaces/editwar/leases/editwar";
     leases.on(&format!("GET {lease_line}"), [Reply::Json(200, lease.clone())]);
     leases.on(&format!("PUT {lease_line}"), [Reply::Json(200, lease), Reply::Silent]);
-    let (elector, mut leadership) = LeaderElector::new(Lease::new(leases.client(), "editwar", "editwar", "me"));
+    let (elector, mut leadership) =
+        LeaderElector::new(Lease::new(leases.client(), "editwar", "editwar", "me"), Readiness::always());
     tokio::spawn(elector.run());
     leadership.wait_until_held(EVERY).await;
     let (stop, stopped) = watch::channel(false);

@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::claims::{Claim, Claims};
 use super::producer::Producer;
-use crate::notify::turn::{self, Turn};
-use crate::pipeline::Transition;
+use crate::notify::turn::Turn;
 use crate::telemetry::metrics::Metrics;
 use crate::util::clock;
 use crate::util::lock::lock;
@@ -19,7 +18,7 @@ use crate::util::lock::lock;
 pub(super) enum Notice {
     /// A replica claims the lead.
     Claim(Claim),
-    /// The leader has published this transition.
+    /// The leader has published the transition with this id.
     Published(String),
 }
 
@@ -68,7 +67,7 @@ impl Turn for Lead {
         lock(&self.claims).until().is_some_and(|until| Instant::now() + needed < until)
     }
 
-    fn tell_published(&self, transition: &Transition) {
-        self.producer.notify(&Notice::Published(turn::id(transition)));
+    fn tell_published(&self, id: String) {
+        self.producer.notify(&Notice::Published(id));
     }
 }

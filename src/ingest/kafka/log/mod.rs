@@ -26,7 +26,7 @@ use crate::audit::event::Micros;
 use crate::journal::append::Append;
 use crate::journal::committer::Journal;
 use crate::notify::Sinks;
-use crate::notify::turn::{Published, Turn};
+use crate::notify::turn::{Outlet, Published, Turn};
 use crate::pipeline::Pipeline;
 use crate::telemetry::metrics::Metrics;
 use crate::util::readiness::Readiness;
@@ -38,6 +38,8 @@ pub(crate) struct LogSettings {
     pub kafka: Settings,
     /// The topic.
     pub topic: String,
+    /// The topic for transitions, if they are published there.
+    pub transitions: Option<String>,
     /// How long writes are kept, if the topic is created here.
     pub retention: Micros,
     /// How far back events can influence the verdicts.
@@ -69,6 +71,8 @@ pub(crate) struct Log {
     pub append: Arc<dyn Append>,
     /// Whether this replica publishes what all have found.
     pub turn: Arc<dyn Turn>,
+    /// Where it publishes transitions, besides other receivers.
+    pub transitions: Option<Arc<dyn Outlet>>,
     #[cfg(feature = "kafka")]
     settings: LogSettings,
     #[cfg(feature = "kafka")]
@@ -96,7 +100,11 @@ impl Log {
     pub(crate) fn open(settings: LogSettings, metrics: &Metrics) -> Result<Log, Error> {
         let producer = Arc::new(producer::Producer::new(&settings, metrics.clone())?);
         let lead = Arc::new(lead::Lead::new(producer.clone(), metrics.clone()));
-        Ok(Log { append: producer, turn: lead.clone(), settings, lead })
+        let transitions = settings
+            .transitions
+            .clone()
+            .map(|topic| Arc::new(producer::Transitions { producer: producer.clone(), topic }) as Arc<dyn Outlet>);
+        Ok(Log { append: producer, turn: lead.clone(), transitions, settings, lead })
     }
 
     /// Returns an error.

@@ -19,6 +19,7 @@ use crate::ingest::kafka::client::{self, Context};
 use crate::journal::append::Append;
 use crate::journal::committer::Unavailable;
 use crate::journal::record::{KEY_BYTES, Key, Record};
+use crate::notify::turn::Outlet;
 use crate::telemetry::metrics::Metrics;
 use crate::util::clock;
 use crate::util::lock::lock;
@@ -50,7 +51,8 @@ pub(in crate::ingest::kafka) struct Group {
     left: AtomicUsize,
     has_failed: AtomicBool,
     done: Mutex<Option<oneshot::Sender<Result<(), Unavailable>>>>,
-    trouble: Arc<Mutex<Option<String>>>,
+    /// Where failures are noted, unless somebody else reports them.
+    trouble: Option<Arc<Mutex<Option<String>>>>,
 }
 
 // === impl Producer ===
@@ -85,7 +87,7 @@ impl Producer {
             left: AtomicUsize::new(count),
             has_failed: AtomicBool::new(false),
             done: Mutex::new(done),
-            trouble: self.trouble.clone(),
+            trouble: Some(self.trouble.clone()),
         }
     }
 
@@ -151,22 +153,19 @@ impl Drop for Producer {
 impl Group {
     /// Notes the outcome of one record.
     fn settle(&self, outcome: Result<(), &KafkaError>) {
-        match outcome {
-            Ok(()) => {}
-            Err(error) => {
-                self.has_failed.store(true, Ordering::Relaxed);
-                let mut trouble = lock(&self.trouble);
-                if trouble.is_none() {
-                    tracing::error!(%error, "Kafka: the brokers do not store writes; batches are rejected until they do");
-                }
-                *trouble = Some(error.to_string());
+        if let Err(error) = outcome {
+            self.has_failed.store(true, Ordering::Relaxed);
+            if let Some(trouble) = &self.trouble
+                && lock(trouble).replace(error.to_string()).is_none()
+            {
+                tracing::error!(%error, "Kafka: the brokers do not store writes; batches are rejected until they do");
             }
         }
         if self.left.fetch_sub(1, Ordering::AcqRel) > 1 {
             return;
         }
         let has_failed = self.has_failed.load(Ordering::Relaxed);
-        if !has_failed && lock(&self.trouble).take().is_some() {
+        if !has_failed && self.trouble.as_ref().is_some_and(|trouble| lock(trouble).take().is_some()) {
             tracing::info!("Kafka: the brokers store writes again");
         }
         if let Some(done) = lock(&self.done).take() {
@@ -196,6 +195,33 @@ fn config(settings: &LogSettings) -> Result<ClientConfig, Error> {
         .set("linger.ms", LINGER_MS)
         .set("compression.type", COMPRESSION);
     Ok(config)
+}
+
+/// The topic for transitions.
+pub(super) struct Transitions {
+    pub(super) producer: Arc<Producer>,
+    pub(super) topic: String,
+}
+
+// === impl Transitions ===
+
+impl Outlet for Transitions {
+    fn put(&self, object: &str, event: &[u8]) -> BoxFuture<'_, Result<(), String>> {
+        let (done, is_done) = oneshot::channel();
+        let group = Arc::new(Group { trouble: None, ..self.producer.group(1, Some(done)) });
+        let message = BaseRecord::with_opaque_to(&self.topic, group).key(object).payload(event);
+        if let Err((error, message)) = self.producer.producer.send(message) {
+            message.delivery_opaque.settle(Err(&error));
+        }
+        Box::pin(async move {
+            let is_stored = is_done.await.is_ok_and(|outcome| outcome.is_ok());
+            is_stored.then_some(()).ok_or_else(|| "the brokers do not store it".to_owned())
+        })
+    }
+
+    fn name(&self) -> &str {
+        &self.topic
+    }
 }
 
 /// A message of the log.

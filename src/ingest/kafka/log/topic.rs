@@ -1,4 +1,4 @@
-//! Creates the topic of the log, or checks the one that there is.
+//! Creates the topics of the log and of transitions, or checks what there is.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ pub(super) enum Refusal {
     Unsuitable(String),
 }
 
-/// Creates the topic unless there is one, and checks that it has what the log needs.
+/// Creates the topics unless they exist, and checks that the log has what it needs.
 ///
 /// # Errors
 /// The brokers do not answer, or the topic is unsuitable.
@@ -42,14 +42,19 @@ pub(super) fn prepare(settings: &LogSettings, metrics: &Metrics, handle: &Handle
         .set("retention.ms", &retention_ms)
         .set("cleanup.policy", "delete")
         .set("max.message.bytes", &bytes_max);
+    let transitions = settings.transitions.as_deref().map(|topic| {
+        NewTopic::new(topic, 1, TopicReplication::Fixed(DEFAULT_REPLICATION)).set("cleanup.policy", "compact")
+    });
     let options = AdminOptions::new().request_timeout(Some(ANSWERED_WITHIN));
-    let created = handle.block_on(admin.create_topics([&new], &options)).map_err(Refusal::Unreachable)?;
-    match created.into_iter().next() {
-        Some(Ok(_)) => tracing::info!(topic, "Kafka: created the topic of the log"),
-        // Without the right to create topics, there must be one.
-        Some(Err((_, code))) if is_existing(code) => {}
-        Some(Err((_, code))) => return Err(Refusal::Unreachable(KafkaError::AdminOp(code))),
-        None => {}
+    let new = std::iter::once(&new).chain(&transitions);
+    let created = handle.block_on(admin.create_topics(new, &options)).map_err(Refusal::Unreachable)?;
+    for created in created {
+        match created {
+            Ok(topic) => tracing::info!(topic, "Kafka: created a topic"),
+            // Without the right to create topics, there must be one.
+            Err((_, code)) if is_existing(code) => {}
+            Err((_, code)) => return Err(Refusal::Unreachable(KafkaError::AdminOp(code))),
+        }
     }
     let metadata = admin.inner().fetch_metadata(Some(topic), ANSWERED_WITHIN).map_err(Refusal::Unreachable)?;
     match metadata.topics().first().map(|topic| (topic.partitions().len(), topic.error())) {
