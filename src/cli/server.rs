@@ -171,7 +171,7 @@ impl Server {
         };
         let log = log.map(|log| SharedLog::new(log, target, newest));
         let intake = match &log {
-            Some(log) => intake.with_log(log.appender()),
+            Some(log) => intake.with_log(log.appender(), log.turn()),
             None => intake.with_journal(journal.clone().map(|journal| journal as Arc<dyn Append>)),
         };
         let receiver =

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use crate::audit::event::Micros;
 use crate::ingest::kafka::log::{Log, Reading, Target};
 use crate::journal::append::Append;
+use crate::notify::turn::Turn;
 use crate::query::api::SourceStatus;
 use crate::util::readiness::Readiness;
 
@@ -30,6 +31,11 @@ impl SharedLog {
     /// Returns where sources store writes.
     pub(super) fn appender(&self) -> Arc<dyn Append> {
         self.log.append.clone()
+    }
+
+    /// Returns whether this replica leads.
+    pub(super) fn turn(&self) -> Arc<dyn Turn> {
+        self.log.turn.clone()
     }
 
     /// Returns the state of the log for health checks.

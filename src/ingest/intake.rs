@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Read as _};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tracing::Instrument as _;
@@ -19,6 +20,7 @@ use crate::detect::write::classify_write;
 use crate::journal::append::Append;
 use crate::journal::committer::Unavailable;
 use crate::journal::record::{Arrival, Record};
+use crate::notify::turn::Turn;
 use crate::notify::{Changes, Sinks};
 use crate::pipeline::coverage::Doubts;
 use crate::pipeline::key::ObjectKey;
@@ -59,6 +61,8 @@ pub struct Intake {
     journal: Option<Arc<dyn Append>>,
     /// Whether all replicas read the writes from there, this one included, and observe them in that order.
     is_replicated: bool,
+    /// Which of them leads.
+    turn: Option<Arc<dyn Turn>>,
     sinks: Sinks,
     /// Limits concurrent decoding to the number of cores. More threads would only use more memory.
     decoders: Arc<Semaphore>,
@@ -75,6 +79,7 @@ impl Intake {
             metrics,
             journal: None,
             is_replicated: false,
+            turn: None,
             sinks,
             decoders: Arc::new(Semaphore::new(cores)),
         }
@@ -86,8 +91,18 @@ impl Intake {
     }
 
     /// Stores every write in a log that replicas share, and leaves it to the reader of the log to observe it.
-    pub(crate) fn with_log(self, log: Arc<dyn Append>) -> Intake {
-        Intake { journal: Some(log), is_replicated: true, ..self }
+    pub(crate) fn with_log(self, log: Arc<dyn Append>, turn: Arc<dyn Turn>) -> Intake {
+        Intake { journal: Some(log), is_replicated: true, turn: Some(turn), ..self }
+    }
+
+    /// Returns whether there may be other replicas.
+    pub(super) fn is_replicated(&self) -> bool {
+        self.is_replicated
+    }
+
+    /// Returns whether this replica passes on what all of them would find by themselves.
+    pub(super) fn leads(&self) -> bool {
+        self.turn.as_ref().is_none_or(|turn| turn.is_mine(Duration::ZERO))
     }
 
     /// Returns the objects of a cluster over which there is a war, or may be one.

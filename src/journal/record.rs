@@ -127,6 +127,7 @@ impl Record {
     }
 
     /// Returns whether it has a write.
+    #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "other builds have no log"))]
     pub(crate) fn is_write(&self) -> bool {
         !self.object.as_ref().is_empty()
     }

@@ -32,6 +32,7 @@ pub(crate) fn id(sink: &str, transition: &Transition) -> String {
 }
 
 /// Transitions that wait to be published, or may have been published by another replica.
+#[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "other builds have no log"))]
 pub(crate) trait Published: Send + Sync {
     /// Forgets a transition that a replica has published.
     fn forget(&self, id: &str);

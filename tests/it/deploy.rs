@@ -186,6 +186,10 @@ fn the_chart_renders_with_defaults_and_with_every_toggle() {
             vec!["StatefulSet"],
         ),
         (vec!["--set", "podDisruptionBudget.enabled=true"], vec!["PodDisruptionBudget"]),
+        (
+            vec!["--set", "replicas=3,kafka.brokers={kafka-0.example.com:9092},podDisruptionBudget.enabled=true"],
+            vec!["StatefulSet", "PodDisruptionBudget"],
+        ),
         (vec!["--set", "tls.certManager.enabled=true,tls.certManager.issuerRef.name=ca"], vec!["Certificate"]),
         (
             vec!["--set", "serviceMonitor.enabled=true,prometheusRule.enabled=true"],

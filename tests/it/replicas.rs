@@ -172,7 +172,7 @@ fn replicas_and_brokers_that_come_go_and_hang_change_no_answer_and_no_notificati
 }
 
 fn leads(server: &Server) -> bool {
-    server.metric("editwar_log_leader") == 1.0
+    server.get("/metrics").1.contains("editwar_log_leader{topic=\"editwar.writes\"} 1\n")
 }
 
 /// Returns the transitions that were published, in order.

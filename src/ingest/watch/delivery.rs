@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::audit::event::Micros;
 use crate::audit::revision::event::sign_of_life;
 use crate::ingest::intake::{Intake, Origin};
 use crate::pipeline::key::ObjectKey;
+use crate::util::clock;
 use crate::util::lock::lock;
 
 /// Delay before events are passed to the intake again that could not be stored.
@@ -25,6 +27,8 @@ pub(super) struct Delivery {
     cluster: Arc<str>,
     intake: Intake,
     recording: Option<Recording>,
+    /// Whether this replica leads. The others watch, too, to be able to go on, but deliver nothing.
+    has_led: Arc<AtomicBool>,
 }
 
 /// A file with the events of a watch, one a line.
@@ -44,7 +48,17 @@ struct Recorder {
 
 impl Delivery {
     pub(super) fn new(cluster: String, intake: Intake, recording: Option<Recording>) -> Delivery {
-        Delivery { cluster: cluster.into(), intake, recording }
+        Delivery { cluster: cluster.into(), intake, recording, has_led: Arc::default() }
+    }
+
+    /// Returns whether this replica delivers. What was missed while none did is noted.
+    fn leads(&self) -> bool {
+        let leads = self.intake.leads();
+        let has_led = self.has_led.swap(leads, Ordering::Relaxed);
+        if leads && !has_led && self.intake.is_replicated() {
+            self.record_missed(clock::now());
+        }
+        leads
     }
 
     /// Returns the cluster that the events belong to.
@@ -70,6 +84,9 @@ impl Delivery {
         if let Some(recording) = &self.recording {
             recording.write(lines);
         }
+        if !self.leads() {
+            return;
+        }
         let origin = Origin { cluster: &self.cluster, source: "watch" };
         while tokio::task::block_in_place(|| self.intake.ingest_lines(origin, lines)).is_err() {
             tokio::time::sleep(RETRY_AFTER).await;
@@ -82,6 +99,9 @@ impl Delivery {
         sign_of_life(at, &mut lines);
         if let Some(recording) = &self.recording {
             recording.alive(at, &lines);
+        }
+        if !self.leads() {
+            return;
         }
         let origin = Origin { cluster: &self.cluster, source: "watch" };
         // It is not stored, so it cannot be rejected for long; the next one follows in a second.

@@ -1,6 +1,6 @@
 //! Metrics of topics of Kafka that are read.
 
-use prometheus::{IntCounter, IntGauge, IntGaugeVec};
+use prometheus::{IntCounter, IntGaugeVec};
 
 use super::registrar::Registrar;
 
@@ -10,7 +10,8 @@ pub(super) struct KafkaMetrics {
     pub(super) lag: IntGaugeVec,
     pub(super) partitions: IntGaugeVec,
     pub(super) errors: IntCounter,
-    pub(super) leader: IntGauge,
+    pub(super) leader: IntGaugeVec,
+    pub(super) current: IntGaugeVec,
 }
 
 // === impl KafkaMetrics ===
@@ -28,9 +29,15 @@ impl KafkaMetrics {
                 "Partitions of a topic that this process reads.",
                 &["topic"],
             ),
-            leader: registrar.gauge(
+            leader: registrar.gauges(
                 "editwar_log_leader",
-                "Whether this replica publishes what all replicas that share a log have found.",
+                "Whether this replica leads those that share a log.",
+                &["topic"],
+            ),
+            current: registrar.gauges(
+                "editwar_log_current",
+                "Whether this replica has everything that was in the log half a minute ago.",
+                &["topic"],
             ),
             errors: registrar
                 .counter("editwar_kafka_errors_total", "Connections to brokers and reads from them that failed."),

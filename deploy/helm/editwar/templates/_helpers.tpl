@@ -18,8 +18,17 @@ admin:
   listen: 0.0.0.0:8080
   tls: {cert: /etc/editwar/tls/tls.crt, key: /etc/editwar/tls/tls.key}
   auth: {token_review: true}
-{{- if .Values.journal.enabled }}
-journal: {path: /var/lib/editwar/journal}
+{{- if or .Values.journal.enabled .Values.kafka.brokers }}
+journal:
+  {{- if .Values.journal.enabled }}
+  path: /var/lib/editwar/journal
+  {{- end }}
+  {{- if .Values.kafka.brokers }}
+  kafka: {topic: {{ .Values.kafka.topic }}}
+  {{- end }}
+{{- end }}
+{{- with .Values.kafka.brokers }}
+kafka: {brokers: {{ toJson . }}}
 {{- end }}
 {{- if .Values.watch.enabled }}
 watch: {enabled: true}

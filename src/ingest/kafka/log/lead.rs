@@ -1,26 +1,15 @@
-//! The lead among replicas, and what its holder tells the others: messages of the log that are no writes.
+//! The lead among replicas, by the claims that this one reads and sends.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
 use super::claims::{Claim, Claims};
+use super::message::Notice;
 use super::producer::Producer;
 use crate::notify::turn::Turn;
 use crate::telemetry::metrics::Metrics;
 use crate::util::clock;
 use crate::util::lock::lock;
-
-/// A message of the log that is no write.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Notice {
-    /// A replica claims the lead.
-    Claim(Claim),
-    /// The leader has published the transition with this id.
-    Published(String),
-}
 
 /// Whether this replica leads.
 pub(super) struct Lead {
@@ -58,7 +47,7 @@ impl Lead {
         if let Some(claim) = claim {
             self.producer.notify(&Notice::Claim(claim));
         }
-        self.metrics.set_log_leader(self.is_mine(Duration::ZERO));
+        self.metrics.set_log_leader(&self.producer.topic, self.is_mine(Duration::ZERO));
     }
 }
 

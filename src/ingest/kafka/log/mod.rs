@@ -10,6 +10,8 @@ mod claims;
 #[cfg(feature = "kafka")]
 mod lead;
 #[cfg(feature = "kafka")]
+mod message;
+#[cfg(feature = "kafka")]
 mod producer;
 #[cfg(feature = "kafka")]
 mod reader;
@@ -33,6 +35,7 @@ use crate::util::readiness::Readiness;
 
 /// Which topic it is, and how to connect.
 #[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "other builds have no log"))]
 pub(crate) struct LogSettings {
     /// How to connect.
     pub kafka: Settings,
@@ -48,6 +51,7 @@ pub(crate) struct LogSettings {
 
 /// What the writes of the log are passed to.
 #[derive(Clone)]
+#[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "other builds have no log"))]
 pub(crate) struct Target {
     /// Observes them.
     pub pipeline: Arc<Pipeline>,

@@ -7,18 +7,18 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{BorrowedMessage, DeliveryResult, Message as _};
+use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use tokio::sync::oneshot;
 
 use super::LogSettings;
-use super::lead::Notice;
+use super::message::Notice;
 use crate::ingest::intake::LOG_MESSAGE_BYTES_MAX;
 use crate::ingest::kafka::Error;
 use crate::ingest::kafka::client::{self, Context};
 use crate::journal::append::Append;
 use crate::journal::committer::Unavailable;
-use crate::journal::record::{KEY_BYTES, Key, Record};
+use crate::journal::record::Record;
 use crate::notify::turn::Outlet;
 use crate::telemetry::metrics::Metrics;
 use crate::util::clock;
@@ -40,7 +40,7 @@ const FLUSH: Duration = Duration::from_secs(5);
 /// Appends to the log.
 pub(super) struct Producer {
     producer: ThreadedProducer<Context>,
-    topic: String,
+    pub(super) topic: String,
     /// Why the latest record was not stored, until another one is.
     trouble: Arc<Mutex<Option<String>>>,
 }
@@ -221,26 +221,5 @@ impl Outlet for Transitions {
 
     fn name(&self) -> &str {
         &self.topic
-    }
-}
-
-/// A message of the log.
-pub(super) enum Message {
-    Record(Record),
-    Notice(Notice),
-}
-
-// === impl Message ===
-
-impl Message {
-    /// Reads a message. Returns `None` if it is not valid.
-    pub(super) fn of(message: &BorrowedMessage<'_>) -> Option<Message> {
-        let payload = message.payload()?;
-        let Some(key) = message.key().filter(|key| !key.is_empty()) else {
-            return serde_json::from_slice(payload).ok().map(Message::Notice);
-        };
-        let (key, object) = key.split_first_chunk::<KEY_BYTES>()?;
-        let object = std::str::from_utf8(object).ok()?.into();
-        Some(Message::Record(Record { key: Key(*key), object, packed: payload.to_vec() }))
     }
 }

@@ -11,8 +11,9 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::lead::{Lead, Notice};
-use super::producer::{Message, PARTITION};
+use super::lead::Lead;
+use super::message::{Message, Notice};
+use super::producer::PARTITION;
 use super::topic::{self, Refusal};
 use super::{LogSettings, Reading, Target};
 use crate::audit::event::Micros;
@@ -103,6 +104,7 @@ pub(super) fn start(
 
 impl Reader {
     fn run(&mut self, newest: Option<Micros>, caught_up: oneshot::Sender<Result<(), String>>) {
+        self.set_current(false);
         let mut failures = 0;
         let end = loop {
             if self.is_stopped() {
@@ -141,7 +143,7 @@ impl Reader {
                     .published
                     .iter()
                     .for_each(|published| published.forget_before(latest.saturating_sub(replay::MARGIN)));
-                self.target.readiness.set(true);
+                self.set_current(true);
                 // The server may have been stopped in the meantime.
                 let _ = caught_up.send(Ok(()));
             }
@@ -269,6 +271,11 @@ impl Reader {
         if let Ok((_, end)) = self.consumer.fetch_watermarks(&self.settings.topic, PARTITION, POLL * 20) {
             (self.end, self.checked) = (end, Instant::now());
         }
-        self.target.readiness.set(self.current.elapsed() < BEHIND_MAX);
+        self.set_current(self.current.elapsed() < BEHIND_MAX);
+    }
+
+    fn set_current(&self, is_current: bool) {
+        self.target.readiness.set(is_current);
+        self.target.metrics.set_log_current(&self.settings.topic, is_current);
     }
 }
