@@ -9,7 +9,7 @@ use crate::audit::event::Micros;
 use crate::ingest::kafka::log::{Log, Reading, Target};
 use crate::journal::append::Append;
 use crate::notify::turn::Turn;
-use crate::query::api::SourceStatus;
+use crate::query::api::{SHARED_LOG, SourceStatus};
 use crate::util::readiness::Readiness;
 
 /// The log, and what its writes are passed to.
@@ -40,7 +40,7 @@ impl SharedLog {
 
     /// Returns the state of the log for health checks.
     pub(super) fn status(&self) -> SourceStatus {
-        SourceStatus { name: "log", readiness: self.readiness() }
+        SourceStatus { name: SHARED_LOG, readiness: self.readiness() }
     }
 
     /// Returns whether this replica has what is in the log.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::change_signal::ChangeSignal;
 use super::overview_snapshot::Overviews;
 use super::reporter::Reporter;
-use super::views::{Coverage, Problem};
+use super::views::{Coverage, Problem, ProblemKind};
 use crate::audit::event::Micros;
 use crate::detect::actor_class::ActorClassifier;
 use crate::detect::remedy::Contexts;
@@ -47,6 +47,9 @@ pub struct Api {
     owner_labels: Arc<[String]>,
     present: PresentTime,
 }
+
+/// The name of the log that replicas share, as a source.
+pub const SHARED_LOG: &str = "log";
 
 /// A source of events, for health checks.
 #[derive(Clone, Debug)]
@@ -236,7 +239,12 @@ impl Api {
     /// Returns the problems with the events that arrive at this server. Answers from the journal include them too,
     /// because the journal contains no reads and so does not show when the last event arrived.
     pub(super) fn live_problems(&self) -> Vec<Problem> {
-        Coverage::from(&self.pipeline.stats()).live(self.now()).problems
+        let mut problems = Coverage::from(&self.pipeline.stats()).live(self.now()).problems;
+        if self.sources.iter().any(|source| source.name == SHARED_LOG && !source.readiness.is_ready()) {
+            let message = "this replica has not read all writes of the log yet; another one may know more".to_owned();
+            problems.push(Problem { kind: ProblemKind::StaleEvents, message });
+        }
+        problems
     }
 
     /// Returns the sources that deliver no events at present.

@@ -255,6 +255,8 @@ fn while_the_brokers_do_not_answer_batches_are_rejected_and_nothing_acknowledged
     assert_eq!(rejected, Some(503), "kube-apiserver sends it again");
     wait_until("it says so", 10, || server.said().contains("the brokers do not store writes"));
     wait_until("a replica that does not read the log is not ready", 60, || server.get("/readyz").0 == 503);
+    let answer = server.get("/api/v1/wars").1;
+    assert!(answer.contains("has not read all writes of the log yet"), "{answer}");
     broker.signal("CONT");
     post(&[&server], 0, rest);
     let lines: Vec<&[u8]> = written.iter().map(Vec::as_slice).collect();

@@ -8,6 +8,8 @@ use crate::cli::evidence::Standing;
 use crate::query::client::Server;
 use crate::query::views::{Levels, Report};
 
+/// Number of messages that are not read yet above which a server is behind.
+const LAG_MESSAGES: f64 = 100_000.0;
 /// A source is silent if its last batch is older than this. Even an idle cluster renews its leases.
 const SILENT_SECONDS: f64 = 120.0;
 /// Maximum age of the latest event.
@@ -78,6 +80,7 @@ pub(super) async fn check(
     }
     check_tail(&samples, findings);
     check_journal(&samples, findings);
+    check_brokers(&samples, findings);
     let levels = match server.get::<Report>("/api/v1/wars").await {
         Ok(report) => {
             check_bodies(&report, &samples, findings);
@@ -235,6 +238,28 @@ fn check_journal(samples: &[Sample<'_>], findings: &mut Findings) {
     }
 }
 
+/// Checks whether the server reads its topics of Kafka, if it has any.
+fn check_brokers(samples: &[Sample<'_>], findings: &mut Findings) {
+    let of = |prefix: &'static str| samples.iter().filter(move |(name, _)| name.starts_with(prefix));
+    let topic = |name: &str| name.split('"').nth(1).unwrap_or_default().to_owned();
+    let hint = "check the brokers, the network between them and editwar, and the credentials; the server's log shows the \
+                reason";
+    let behind = of("editwar_log_current{").find(|(_, is_current)| *is_current == 0.0);
+    let unread = of("editwar_kafka_partitions{").find(|(_, partitions)| *partitions == 0.0);
+    let lag = of("editwar_kafka_lag_messages{").find(|(_, lag)| *lag > LAG_MESSAGES);
+    if let Some((name, _)) = behind {
+        findings.bad("kafka", format!("the latest writes in topic {} are not known", topic(name)), hint);
+    } else if let Some((name, _)) = unread {
+        findings.bad("kafka", format!("no partition of topic {} is read", topic(name)), hint);
+    } else if let Some((name, lag)) = lag {
+        let hint = "if it grows, give editwar more CPU";
+        findings.weak("kafka", format!("{lag} messages of topic {} are not read yet", topic(name)), hint);
+    } else if of("editwar_kafka_lag_messages{").next().is_some() {
+        let leader = of("editwar_log_leader{").map(|(_, leads)| if *leads == 1.0 { ", and it leads" } else { "" });
+        findings.good("kafka", format!("all messages are read{}", leader.last().unwrap_or_default()));
+    }
+}
+
 /// Checks whether the events contain enough information.
 fn check_bodies(report: &Report, samples: &[Sample<'_>], findings: &mut Findings) {
     let levels = report.coverage.levels;
@@ -287,6 +312,7 @@ mod tests {
         let mut findings = Findings::default();
         check_sources(&samples, None, 1030.0, &mut findings);
         check_journal(&samples, &mut findings);
+        check_brokers(&samples, &mut findings);
         findings.findings.iter().map(|f| (f.link, f.state)).collect()
     }
 
@@ -309,6 +335,19 @@ mod tests {
         assert_eq!(of("editwar_journal_up 1"), Some(State::Ok));
         assert_eq!(of("editwar_journal_up 1\neditwar_journal_records_total{outcome=\"dropped\"} 3"), Some(State::Weak));
         assert_eq!(of("editwar_journal_up 0"), Some(State::Broken));
+    }
+
+    #[test]
+    fn topics_are_checked_if_there_are_any() {
+        let of = |metrics: &str| found(metrics).into_iter().find(|(link, _)| *link == "kafka").map(|(_, state)| state);
+        let lag = |count: u32| format!("editwar_kafka_lag_messages{{topic=\"a\"}} {count}\n");
+        let with = |name: &str, value: u32| format!("{}{name}{{topic=\"a\"}} {value}", lag(3));
+        assert_eq!(of("editwar_kafka_errors_total 0"), None);
+        assert_eq!(of(&with("editwar_kafka_partitions", 4)), Some(State::Ok));
+        assert_eq!(of(&with("editwar_kafka_partitions", 0)), Some(State::Broken));
+        assert_eq!(of(&with("editwar_log_current", 1)), Some(State::Ok));
+        assert_eq!(of(&with("editwar_log_current", 0)), Some(State::Broken));
+        assert_eq!(of(&lag(1_000_000)), Some(State::Weak));
     }
 
     #[test]
