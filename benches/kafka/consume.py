@@ -2,10 +2,10 @@
 """Reads a topic from its beginning with `editwar serve`, and the same log as a tailed file: events and CPU time, with and
 without a journal. Starts a Kafka broker with four partitions.
 
-  benches/kafka/consume.py EDITWAR LOG [ROUNDS]
+  benches/kafka/consume.py EDITWAR LOG [ROUNDS [NAME…]]
 
 LOG has an audit event on each line: `cargo bench --bench generate -- 512MiB metadata audit.log`. EDITWAR is a build with the feature
-`kafka`.
+`kafka`. NAME is one of the printed names; default: all.
 """
 import os, pathlib, re, shutil, signal, statistics, subprocess, sys, tempfile, time, urllib.request
 
@@ -87,6 +87,8 @@ try:
         for name, of in [("kafka", topic + ["--set", f"kafka.group=g{number}"]), ("tail", ["--tail", str(log)]),
                          ("kafka, journal", topic + ["--set", f"kafka.group=j{number}", "--journal", str(work / f"kafka-{number}")]),
                          ("tail, journal", ["--tail", str(log), "--journal", str(work / f"tail-{number}")])]:
+            if sys.argv[4:] and name not in sys.argv[4:]:
+                continue
             found.setdefault(name, []).append(run(of, 0.999 * count))
     for name, results in found.items():
         rates, per_cpu, memory = ([r[i] for r in results] for i in range(3))

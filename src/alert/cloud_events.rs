@@ -16,9 +16,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::Endpoint;
-use crate::audit::event::Micros;
 use crate::detect::actor_class::ActorClassifier;
-use crate::notify::turn::{self, Outlet, Published, Turn};
+use crate::notify::turn::{self, Outlet, Turn, Unpublished, Unstored};
 use crate::notify::{Changes, Sink};
 use crate::pipeline::{Pipeline, Transition};
 use crate::query::reporter::Reporter;
@@ -103,6 +102,11 @@ impl CloudEvents {
         self.turn.as_ref().is_none_or(|turn| turn.is_mine(POSTED_WITHIN))
     }
 
+    /// Returns whether a transition still waits.
+    fn has(&self, transition: &Transition) -> bool {
+        lock(&self.queue.waiting).iter().any(|(_, waiting)| waiting == transition)
+    }
+
     /// Removes a transition that was posted, or cannot be.
     fn remove(&self, transition: &Transition) {
         if let Some(turn) = &self.turn {
@@ -112,13 +116,13 @@ impl CloudEvents {
     }
 }
 
-impl Published for CloudEvents {
+impl Unpublished for CloudEvents {
     fn forget(&self, id: &str) {
         lock(&self.queue.waiting).retain(|(_, waiting)| turn::id(self.name, waiting) != id);
     }
 
-    fn forget_before(&self, at: Micros) {
-        lock(&self.queue.waiting).retain(|(_, waiting)| waiting.at >= at);
+    fn forget_old(&self, is_old: &dyn Fn(&Transition) -> bool) {
+        lock(&self.queue.waiting).retain(|(_, waiting)| !is_old(waiting));
     }
 }
 
@@ -158,14 +162,20 @@ pub(crate) struct Poster {
 // === impl Receiver ===
 
 impl Receiver {
-    /// Posts an event about an object. Returns whether it may be accepted later, and why it was not.
-    async fn post(&self, object: &str, body: &Bytes) -> Result<(), (bool, String)> {
+    /// Posts an event about an object.
+    ///
+    /// # Errors
+    /// [`Unstored`].
+    async fn post(&self, object: &str, body: &Bytes) -> Result<(), Unstored> {
         match self {
             Receiver::Http(endpoint) => {
                 let posted = endpoint.post("application/cloudevents+json", body.clone(), POSTED_WITHIN).await;
-                posted.map_err(|failure| (failure.is_temporary, format!("{:#}", failure.error)))
+                posted.map_err(|failure| {
+                    let reason = format!("{:#}", failure.error);
+                    Unstored { reason, is_temporary: failure.is_temporary }
+                })
             }
-            Receiver::Topic(topic) => topic.put(object, body).await.map_err(|error| (true, error)),
+            Receiver::Topic(topic) => topic.put(object, body).await,
         }
     }
 
@@ -232,14 +242,22 @@ impl Poster {
         let mut backoff = Backoff::between(RETRY[0], RETRY[1]);
         let mut is_first = true;
         loop {
-            if !queue.is_mine() {
+            // Another replica posts it, or has posted it in the meantime.
+            if !queue.is_mine() || !queue.has(transition) {
                 return None;
             }
-            let Err((is_temporary, error)) = self.receiver.post(object, &body).await else {
+            if since.elapsed() > TRY_FOR {
+                return Some("dropped");
+            }
+            let Err(Unstored { reason, is_temporary }) = self.receiver.post(object, &body).await else {
                 return Some("sent");
             };
             if std::mem::take(&mut is_first) {
-                tracing::warn!(receiver = self.receiver.name(), error, "a receiver does not accept a CloudEvent");
+                tracing::warn!(
+                    receiver = self.receiver.name(),
+                    error = reason,
+                    "a receiver does not accept a CloudEvent"
+                );
             }
             if !is_temporary || since.elapsed() > TRY_FOR {
                 return Some("dropped");

@@ -90,7 +90,7 @@ impl Notifications {
 
     /// Returns the sinks that keep transitions until one of several replicas has published them. They receive what was in the
     /// log that the replicas share, too.
-    pub(super) fn published(&self) -> Vec<CloudEvents> {
+    pub(super) fn unpublished(&self) -> Vec<CloudEvents> {
         self.cloud_events.iter().map(|(sink, _)| sink.clone()).collect()
     }
 

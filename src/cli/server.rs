@@ -33,7 +33,7 @@ use crate::journal::replay;
 use crate::net::Listener;
 use crate::notify::log::Log;
 use crate::notify::metrics::MetricsSink;
-use crate::notify::turn::Published;
+use crate::notify::turn::Unpublished;
 use crate::notify::{Changes, Sink, Sinks};
 use crate::pipeline::Pipeline;
 use crate::query::api::{Api, LogLevel, PresentTime, SourceStatus};
@@ -150,12 +150,12 @@ impl Server {
         let journal = journal.map(Arc::new);
         let log = config.log_settings().map(|settings| shared_log::Log::open(settings, &metrics)).transpose()?;
         let notifications = Notifications::of(&config, &pipeline, &metrics, log.as_ref())?;
-        let published = notifications.published();
+        let unpublished = notifications.unpublished();
         let rebuilding = state
             .iter()
             .cloned()
             .chain(journal.clone().map(|journal| journal as Arc<dyn Sink>))
-            .chain(published.iter().map(|sink| Arc::new(sink.clone()) as Arc<dyn Sink>));
+            .chain(unpublished.iter().map(|sink| Arc::new(sink.clone()) as Arc<dyn Sink>));
         let rebuilding = Sinks::new(rebuilding.collect());
         let sinks = sinks(state, &pipeline, journal.clone(), access.as_ref(), &notifications);
 
@@ -163,11 +163,11 @@ impl Server {
         let target = Target {
             pipeline: pipeline.clone(),
             journal: journal.clone(),
-            state: rebuilding,
+            rebuilding,
             sinks,
             metrics: metrics.clone(),
             readiness: Readiness::default(),
-            published: published.into_iter().map(|sink| Arc::new(sink) as Arc<dyn Published>).collect(),
+            unpublished: unpublished.into_iter().map(|sink| Arc::new(sink) as Arc<dyn Unpublished>).collect(),
         };
         let log = log.map(|log| SharedLog::new(log, target, newest));
         let intake = match &log {

@@ -10,6 +10,7 @@ use crate::ingest::kafka::log::{Log, Reading, Target};
 use crate::journal::append::Append;
 use crate::notify::turn::Turn;
 use crate::query::api::{SHARED_LOG, SourceStatus};
+use crate::util::clock;
 use crate::util::readiness::Readiness;
 
 /// The log, and what its writes are passed to.
@@ -53,7 +54,10 @@ impl SharedLog {
     /// # Errors
     /// The topic is unsuitable.
     pub(super) async fn start(&mut self) -> Result<()> {
-        let newest = self.newest.get().copied().flatten();
+        // If the local journal could not be opened yet, only the window is read.
+        let newest = self.newest.get().copied().unwrap_or_else(|| Some(clock::now()));
+        let (log, pipeline) = (self.log.clone(), &self.target.pipeline);
+        pipeline.tell_resumed_by(move |object, at| log.tell_resumed(object, at));
         let reading = self.reading.insert(self.log.read(self.target.clone(), newest)?);
         let caught_up = (&mut reading.caught_up).await.context("the thread that reads the log ended unexpectedly")?;
         caught_up.map_err(|why| anyhow!("journal.kafka: {why}"))
@@ -66,5 +70,6 @@ impl SharedLog {
             // An error means that the thread has ended.
             let _ = reading.ended.await;
         }
+        tokio::task::block_in_place(|| self.log.flush());
     }
 }

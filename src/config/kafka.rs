@@ -15,8 +15,8 @@ pub struct Kafka {
     pub brokers: Vec<String>,
     /// The topics, each with the name of the cluster that its events belong to. The name is empty if there is only one cluster.
     pub topics: BTreeMap<String, String>,
-    /// The consumer group, under which the brokers store how far editwar has read. Only one editwar may use it: each
-    /// member of a group receives a part of the events only.
+    /// The consumer group, under which the brokers store how far editwar has read. Unless replicas share a log
+    /// (`journal.kafka`), only one editwar may use it: each member of a group receives a part of the events only.
     pub group: String,
     /// Encryption of the connections.
     pub tls: KafkaTls,

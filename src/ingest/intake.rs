@@ -1,5 +1,6 @@
 //! The intake: live sources pass bytes with audit events to it. It decodes them once, makes the writes durable,
-//! observes the events, and publishes what they changed, in this order. Writes are only observed once they are durable.
+//! observes the events, and publishes what they changed, in this order. Writes are only observed once they are durable. With a
+//! log that replicas share, the reader of the log observes them.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read as _};
@@ -40,6 +41,9 @@ const LOGGED_BYTES_MAX: usize = LOG_MESSAGE_BYTES_MAX - (64 << 10);
 /// Maximum size of a message of that log, in bytes. An object in etcd has at most 1.5 MiB, an event has two of them, and both
 /// are compressed.
 pub(super) const LOG_MESSAGE_BYTES_MAX: usize = 3 << 20;
+
+/// Maximum time between two samples of the times of events, in microseconds. If there is more, all times are looked at.
+const SAMPLED_WITHIN: u64 = 60_000_000;
 
 /// Number of bytes of converted lines that are decoded at once.
 const PART_BYTES: usize = 1 << 20;
@@ -268,14 +272,22 @@ impl Intake {
             // What must not be kept in memory must not be stored on disk either.
             let is_bare = dedupe::omits_body(Some(limits), &write);
             let record = Record::new(arrival, &write, is_bare)?;
-            match record.packed.len() > LOGGED_BYTES_MAX && self.is_replicated {
-                true => Record::new(arrival, &write, true),
-                false => Some(record),
+            let is_too_large = |record: &Record| self.is_replicated && record.bytes() > LOGGED_BYTES_MAX;
+            if !is_too_large(&record) {
+                return Some(record);
             }
+            let bare = Record::new(arrival, &write, true).filter(|record| !is_too_large(record));
+            if bare.is_none() {
+                tracing::warn!(source, "a write is left out: even without bodies it is larger than a message may be");
+            }
+            bare
         };
         let mut records: Vec<Record> = chunk.events.iter().filter_map(record).collect();
         if self.is_replicated && !chunk.times.is_empty() {
-            records.push(Record::of_times(arrival, &chunk.times));
+            let has_gap = chunk.times.windows(2).any(|pair| pair[1].abs_diff(pair[0]) > SAMPLED_WITHIN);
+            let mut times = if has_gap { chunk.all_times() } else { chunk.times.clone() };
+            times.dedup_by_key(|at| *at / 1_000_000);
+            records.push(Record::of_times(arrival, &times));
         }
         records
     }

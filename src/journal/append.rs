@@ -7,7 +7,7 @@ use super::shared::Unavailable;
 
 /// Makes writes durable.
 pub trait Append: Send + Sync {
-    /// Appends these records. On `Ok` they are durable, or dropped as configured by [`super::shared::OnFailure`].
+    /// Appends these records. On `Ok` they are durable, unless the journal on disk is configured to accept what it cannot store.
     ///
     /// # Errors
     /// [`Unavailable`] if writes that cannot be stored are rejected.

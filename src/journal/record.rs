@@ -126,6 +126,12 @@ impl Record {
         Record { key: Key::from(at), object, packed: lz4_flex::compress_prepend_size(text.as_bytes()) }
     }
 
+    /// Returns its unpacked size in bytes, as the record says.
+    #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "other builds have no log"))]
+    pub(crate) fn unpacked_bytes(&self) -> usize {
+        unpacked_bytes(&self.packed)
+    }
+
     /// Returns whether it has a write.
     #[cfg_attr(not(feature = "kafka"), expect(dead_code, reason = "other builds have no log"))]
     pub(crate) fn is_write(&self) -> bool {
@@ -136,6 +142,11 @@ impl Record {
     pub fn bytes(&self) -> usize {
         self.packed.len() + self.object.as_ref().len() + 128
     }
+}
+
+/// Returns the unpacked size of a record in bytes, as it says itself.
+pub(crate) fn unpacked_bytes(packed: &[u8]) -> usize {
+    packed.first_chunk().map_or(0, |size| u32::from_le_bytes(*size) as usize)
 }
 
 /// Decompresses a record. Returns `None` if the data is not valid.

@@ -12,8 +12,9 @@ use crate::pipeline::{Batch, Pipeline};
 /// Time added to the longest window, for events that arrive late or again. A replay of the window and this margin finds
 /// every transition that happened live.
 pub const MARGIN: Micros = 15 * 60 * 1_000_000;
-/// Number of records that are replayed between two calls of `publish`.
+/// Maximum number of records that are replayed between two calls of `publish`, and of their bytes, unless a single one has more.
 const RUN: usize = 1000;
+const RUN_BYTES: usize = 8 << 20;
 
 /// Returns how far back events can influence the verdicts of this policy, in microseconds.
 pub fn window(policy: &Policy) -> Micros {
@@ -37,7 +38,7 @@ pub fn replay(
     mut publish: impl FnMut(&Changes<'_>),
 ) -> Result<u64, Error> {
     let mut texts = Vec::with_capacity(RUN);
-    let mut count = 0;
+    let (mut count, mut bytes) = (0, 0);
     let mut show = |texts: &mut Vec<Vec<u8>>| {
         let entries: Vec<Entry<'_>> = texts.iter().filter_map(|text| record::entry(text)).collect();
         for run in entries.chunk_by(|a, b| a.cluster == b.cluster) {
@@ -50,8 +51,10 @@ pub fn replay(
     reader.since(since, |_, packed| {
         texts.extend(record::unpack(packed));
         count += 1;
-        if texts.len() == RUN {
+        bytes += record::unpacked_bytes(packed);
+        if texts.len() == RUN || bytes >= RUN_BYTES {
             show(&mut texts);
+            bytes = 0;
         }
     })?;
     show(&mut texts);

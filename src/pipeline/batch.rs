@@ -35,6 +35,8 @@ pub struct Batch<'p> {
     pub thrashes: Vec<ThrashingEvent>,
     /// Transitions that these events caused.
     pub transitions: Vec<Transition>,
+    /// Whether no time passes by these events, because their writes are observed elsewhere.
+    is_only_counted: bool,
 }
 
 /// A request that could have changed an object.
@@ -71,6 +73,7 @@ impl Pipeline {
             client_cache: Box::default(),
             thrashes: Vec::new(),
             transitions: Vec::new(),
+            is_only_counted: false,
         }
     }
 }
@@ -94,6 +97,7 @@ impl<'p> Batch<'p> {
     /// Counts the events of a chunk that are left out of the journal: all but writes within the configured scope. Neither their
     /// times nor the writes have an effect here.
     pub(crate) fn count_unobserved(&mut self, chunk: &DecodedChunk<'_>) {
+        self.is_only_counted = true;
         self.count_others(chunk, 0);
         let pipeline = self.pipeline;
         for event in &chunk.events {
@@ -332,7 +336,12 @@ impl<'p> Batch<'p> {
         samples.iter().filter(is_plausible).for_each(|at| self.clock.advance(*at));
         if let Some(latest) = samples.iter().filter(is_plausible).max().filter(|_| self.pipeline.join.is_active()) {
             // A clock that is ahead must not make all others look late.
-            let now = if self.pipeline.clocks.feed() == Feed::Live { clock::now() } else { i64::MAX };
+            // In a log that replicas share, what counts is when the event arrived, which is the same for all.
+            let now = if self.pipeline.clocks.feed() == Feed::Live {
+                self.arrival.unwrap_or_else(clock::now)
+            } else {
+                i64::MAX
+            };
             self.pipeline.join.advance(self.cluster, self.source, (*latest).min(now));
         }
     }
@@ -360,8 +369,10 @@ impl<'p> Batch<'p> {
 
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
-        lock(&self.pipeline.unreported).extend(self.due());
-        self.compact();
+        if !self.is_only_counted {
+            lock(&self.pipeline.unreported).extend(self.due());
+            self.compact();
+        }
         lock(&self.pipeline.stats).add(&self.stats);
     }
 }

@@ -157,8 +157,9 @@ fn replicas_and_brokers_that_come_go_and_hang_change_no_answer_and_no_notificati
         let counted = server.metric("editwar_events_total{outcome=\"write\"}");
         assert_eq!(counted as usize, lines.len(), "each write counts once");
     }
+    wait_until("all wars are in the journal", 30, || transitions(&replicas[0]).len() >= 3 * wars.len());
     let found = transitions(&replicas[0]);
-    assert_eq!(transitions(&replicas[1]), found);
+    wait_until("both journals have the same transitions", 30, || transitions(&replicas[1]) == found);
     wait_until("all transitions are published", 60, || {
         published(&recorder).into_iter().collect::<BTreeSet<_>>() == found
     });

@@ -255,8 +255,8 @@ fn check_brokers(samples: &[Sample<'_>], findings: &mut Findings) {
         let hint = "if it grows, give editwar more CPU";
         findings.weak("kafka", format!("{lag} messages of topic {} are not read yet", topic(name)), hint);
     } else if of("editwar_kafka_lag_messages{").next().is_some() {
-        let leader = of("editwar_log_leader{").map(|(_, leads)| if *leads == 1.0 { ", and it leads" } else { "" });
-        findings.good("kafka", format!("all messages are read{}", leader.last().unwrap_or_default()));
+        let mut leader = of("editwar_log_leader{").map(|(_, leads)| if *leads == 1.0 { ", and it leads" } else { "" });
+        findings.good("kafka", format!("all messages are read{}", leader.next().unwrap_or_default()));
     }
 }
 

@@ -199,7 +199,9 @@ impl Worker {
 
     /// Whether partitions of every topic are assigned. A topic that does not exist has none.
     fn reads_all_topics(&self) -> bool {
-        self.clusters.keys().all(|topic| self.assigned.iter().any(|(assigned, _)| assigned == topic))
+        // Replicas divide the partitions, and all know what each of them has read.
+        self.intake.is_replicated()
+            || self.clusters.keys().all(|topic| self.assigned.iter().any(|(assigned, _)| assigned == topic))
     }
 
     /// Uses the statistics: which partitions were read to their end, and which are read by others.
@@ -214,7 +216,7 @@ impl Worker {
             }
         }
         let unread = progress.iter().filter(|progress| !progress.is_read).count();
-        if unread == 0 || self.assigned.is_empty() {
+        if unread == 0 || self.assigned.is_empty() || self.intake.is_replicated() {
             self.shared = None;
             self.readiness.set(self.reads_all_topics());
             return;

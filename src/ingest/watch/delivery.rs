@@ -88,7 +88,7 @@ impl Delivery {
             return;
         }
         let origin = Origin { cluster: &self.cluster, source: "watch" };
-        while tokio::task::block_in_place(|| self.intake.ingest_lines(origin, lines)).is_err() {
+        while tokio::task::block_in_place(|| self.intake.ingest_lines(origin, lines)).is_err() && self.leads() {
             tokio::time::sleep(RETRY_AFTER).await;
         }
     }
@@ -104,7 +104,7 @@ impl Delivery {
             return;
         }
         let origin = Origin { cluster: &self.cluster, source: "watch" };
-        // It is not stored, so it cannot be rejected for long; the next one follows in a second.
+        // The next one follows in a second.
         let _ = tokio::task::block_in_place(|| self.intake.ingest_lines(origin, &lines));
     }
 

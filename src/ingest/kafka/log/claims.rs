@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 /// How long others wait for the next claim of a leader.
-pub(super) const EXPIRES_AFTER: Duration = Duration::from_secs(10);
-/// How long a claim lasts for the one that sent it. It is shorter, in case that its clock is slow.
-const LASTS: Duration = Duration::from_secs(8);
+pub(super) const EXPIRES_AFTER: Duration = Duration::from_secs(12);
+/// How long a claim lasts for the one that sent it. It is shorter, in case its clock is slow.
+const LASTS: Duration = Duration::from_secs(11);
+/// How late a replica may read its own claim to lead: later, too little time would be left to publish anything.
+const READ_WITHIN: Duration = Duration::from_secs(3);
 /// Interval of the claims of a leader.
 const REPEATED_EVERY: Duration = Duration::from_secs(2);
 /// Maximum number of claims that were sent and not read yet. Older ones have expired.
@@ -85,7 +87,8 @@ impl Claims {
         let sent = sent.map(|(_, at)| *at);
         if let Some(candidates) = &mut self.candidates {
             let candidate = (claim.epoch, claim.holder.clone());
-            if candidates.contains(&candidate) {
+            // A claim that takes over may be in vain, and is repeated with another epoch at most.
+            if candidates.contains(&candidate) && claim.after.is_none() {
                 self.candidates = None;
             } else {
                 candidates.push_back(candidate);
@@ -96,7 +99,8 @@ impl Claims {
         }
         self.current = Some(Current { epoch: claim.epoch, holder: claim.holder.clone(), number: claim.number });
         self.seen = now;
-        self.until = sent.map(|at| at + LASTS).filter(|_| self.candidates.is_none());
+        let is_in_time = |at: &Instant| now <= *at + READ_WITHIN;
+        self.until = sent.filter(is_in_time).map(|at| at + LASTS).filter(|_| self.candidates.is_none());
     }
 
     /// Returns the claim to send now, if any. `epoch_min` is the smallest number of a new epoch.
@@ -106,7 +110,10 @@ impl Claims {
         }
         let has_expired = now >= self.seen + EXPIRES_AFTER;
         let (epoch, after) = match &self.current {
-            Some(current) if current.holder == self.me => (current.epoch, None),
+            // A leader that could not read its claims in time leaves the lead to another one.
+            Some(current) if current.holder == self.me && (self.candidates.is_some() || self.leads(now)) => {
+                (current.epoch, None)
+            }
             Some(current) if has_expired => {
                 (epoch_min.max(current.epoch + 1), Some((current.holder.clone(), current.number)))
             }
@@ -121,6 +128,10 @@ impl Claims {
             self.sent.pop_front();
         }
         Some(Claim { epoch, holder: self.me.clone(), number, after })
+    }
+
+    fn leads(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
     }
 
     /// Returns until when this replica leads, if it does.
@@ -178,11 +189,11 @@ mod tests {
         let start = Instant::now();
         let mut all = ["a", "b"].map(|name| Claims::new(name.to_owned(), start));
         let read = |all: &mut [Claims; 2], claim: &Claim, at| all.iter_mut().for_each(|c| c.read(claim, at));
-        for after in [10, 12] {
+        for after in [12, 14] {
             let claim = all[0].next(start + after * SECOND, 5).unwrap();
             read(&mut all, &claim, start + after * SECOND);
         }
-        let now = start + 22 * SECOND;
+        let now = start + 26 * SECOND;
         let (repeated, other) = (all[0].next(now, 6).unwrap(), all[1].next(now, 6).unwrap());
         read(&mut all, &repeated, now);
         read(&mut all, &other, now);
@@ -215,7 +226,7 @@ mod tests {
         Arrive(usize),
         /// It reads so many messages.
         Read(usize, usize),
-        /// It restarts, and reads from here on.
+        /// It restarts, and reads everything again.
         Restart(usize),
     }
 

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use super::claims::{Claim, Claims};
 use super::message::Notice;
 use super::producer::Producer;
+use crate::audit::event::Micros;
 use crate::notify::turn::Turn;
+use crate::pipeline::key::ObjectKey;
 use crate::telemetry::metrics::Metrics;
 use crate::util::clock;
 use crate::util::lock::lock;
@@ -29,7 +31,7 @@ impl Lead {
     }
 
     /// Processes the next claim in the log.
-    pub(super) fn read(&self, claim: &Claim) {
+    pub(super) fn follow(&self, claim: &Claim) {
         let mut claims = lock(&self.claims);
         let was_mine = claims.until().is_some();
         claims.read(claim, Instant::now());
@@ -40,7 +42,17 @@ impl Lead {
         }
     }
 
-    /// Claims the lead, or repeats the claim, if it is time to. Call it only when everything that the log had has been read.
+    /// Tells all replicas that a person has lifted the pause of an object.
+    pub(super) fn tell_resumed(&self, object: &ObjectKey, at: Micros) {
+        self.producer.notify(&Notice::Resumed { object: object.as_ref().to_owned(), at });
+    }
+
+    /// Waits until what was told is stored, for some seconds at most.
+    pub(super) fn flush(&self) {
+        self.producer.flush();
+    }
+
+    /// Claims the lead, or repeats the claim, if it is time to. A replica that is behind the log must not.
     pub(super) fn claim(&self) {
         let epoch_min = (clock::now() / 1_000).unsigned_abs();
         let claim = lock(&self.claims).next(Instant::now(), epoch_min);

@@ -4,6 +4,7 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use serde::{Deserialize, Serialize};
 
 use super::claims::Claim;
+use crate::audit::event::Micros;
 use crate::journal::record::{KEY_BYTES, Key, Record};
 
 /// A message of the log.
@@ -20,11 +21,26 @@ pub(super) enum Notice {
     Claim(Claim),
     /// The leader has published the transition with this id.
     Published(String),
+    /// A person has lifted the pause of an object.
+    Resumed {
+        /// The text of its key.
+        object: String,
+        /// When.
+        at: Micros,
+    },
 }
 
 // === impl Message ===
 
 impl Message {
+    /// Returns its approximate size in memory when it is unpacked, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Message::Record(record) => record.bytes() + record.unpacked_bytes(),
+            Message::Notice(_) => size_of::<Message>(),
+        }
+    }
+
     /// Reads a message. Returns `None` if it is not valid.
     pub(super) fn of(message: &BorrowedMessage<'_>) -> Option<Message> {
         let payload = message.payload()?;

@@ -28,8 +28,9 @@ use crate::audit::event::Micros;
 use crate::journal::append::Append;
 use crate::journal::committer::Journal;
 use crate::notify::Sinks;
-use crate::notify::turn::{Outlet, Published, Turn};
+use crate::notify::turn::{Outlet, Turn, Unpublished};
 use crate::pipeline::Pipeline;
+use crate::pipeline::key::ObjectKey;
 use crate::telemetry::metrics::Metrics;
 use crate::util::readiness::Readiness;
 
@@ -58,7 +59,7 @@ pub(crate) struct Target {
     /// Where they are stored on the local disk, for questions about the past.
     pub journal: Option<Arc<Journal>>,
     /// Receive the changes of writes that were in the log when this replica started.
-    pub state: Sinks,
+    pub rebuilding: Sinks,
     /// Receive the changes of all later writes.
     pub sinks: Sinks,
     /// Counts what is read.
@@ -66,10 +67,11 @@ pub(crate) struct Target {
     /// Set while the log is read without delay.
     pub readiness: Readiness,
     /// Keep transitions until the leader has published them.
-    pub published: Vec<Arc<dyn Published>>,
+    pub unpublished: Vec<Arc<dyn Unpublished>>,
 }
 
 /// A log that is open.
+#[derive(Clone)]
 pub(crate) struct Log {
     /// Stores writes.
     pub append: Arc<dyn Append>,
@@ -104,10 +106,12 @@ impl Log {
     pub(crate) fn open(settings: LogSettings, metrics: &Metrics) -> Result<Log, Error> {
         let producer = Arc::new(producer::Producer::new(&settings, metrics.clone())?);
         let lead = Arc::new(lead::Lead::new(producer.clone(), metrics.clone()));
-        let transitions = settings
-            .transitions
-            .clone()
-            .map(|topic| Arc::new(producer::Transitions { producer: producer.clone(), topic }) as Arc<dyn Outlet>);
+        let transitions = match &settings.transitions {
+            Some(topic) => {
+                Some(Arc::new(producer::Transitions::new(&settings, topic, metrics.clone())?) as Arc<dyn Outlet>)
+            }
+            None => None,
+        };
         Ok(Log { append: producer, turn: lead.clone(), transitions, settings, lead })
     }
 
@@ -118,6 +122,22 @@ impl Log {
     #[cfg(not(feature = "kafka"))]
     pub(crate) fn open(_: LogSettings, _: &Metrics) -> Result<Log, Error> {
         Err(Error::Unsupported)
+    }
+
+    /// Tells all replicas that a person has lifted the pause of an object.
+    #[cfg(feature = "kafka")]
+    pub(crate) fn tell_resumed(&self, object: &ObjectKey, at: Micros) {
+        self.lead.tell_resumed(object, at);
+    }
+
+    /// Cannot be called: there is no log.
+    #[cfg(not(feature = "kafka"))]
+    pub(crate) fn tell_resumed(&self, _: &ObjectKey, _: Micros) {}
+
+    /// Waits until what was told is stored, for some seconds at most.
+    pub(crate) fn flush(&self) {
+        #[cfg(feature = "kafka")]
+        self.lead.flush();
     }
 
     /// Starts to read. `newest` is the time of the newest write on the local disk.

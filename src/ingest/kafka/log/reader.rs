@@ -1,5 +1,6 @@
 //! The thread that reads the log from the start of the window on, and passes its writes to the pipeline.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -23,15 +24,19 @@ use crate::journal::append::Append as _;
 use crate::journal::record::{self, Entry, Record};
 use crate::journal::replay;
 use crate::notify::Changes;
+use crate::pipeline::Transition;
+use crate::pipeline::key::ObjectKey;
 use crate::util::clock;
 
 /// Maximum time to wait for the first record of a batch.
 const POLL: Duration = Duration::from_millis(50);
-/// Maximum number of records, and of their bytes, that are observed at once.
+/// Maximum number of messages, and of their unpacked bytes, that are processed at once.
 const BATCH: usize = 1_000;
-const BATCH_BYTES: usize = 4 << 20;
+const BATCH_BYTES: usize = 8 << 20;
 /// How long the brokers may take to answer.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
+/// The same for a check, during which nothing is read.
+const CHECKED_WITHIN: Duration = Duration::from_secs(1);
 /// Delay before the brokers are asked again, or the disk is written again.
 const RETRY: Duration = Duration::from_secs(1);
 /// Number of failed attempts after which a warning is logged.
@@ -56,8 +61,10 @@ struct Reader {
     end: i64,
     /// When that was.
     checked: Instant,
-    /// Since when this replica has everything that was in the log then.
-    current: Instant,
+    /// When the end was seen that this replica has reached.
+    caught_up_at: Instant,
+    /// Whether there was nothing more to read.
+    is_at_end: bool,
 }
 
 /// Starts the thread.
@@ -72,7 +79,7 @@ pub(super) fn start(
 ) -> anyhow::Result<Reading> {
     let mut config = client::consumer_config(&settings.kafka)?;
     // Every replica reads everything, and knows by itself where to start.
-    config.set("enable.auto.commit", "false").set("auto.offset.reset", "earliest");
+    config.set("enable.auto.commit", "false").set("auto.offset.reset", "earliest").set("enable.partition.eof", "true");
     let context = Context::new(&settings.kafka, target.metrics.clone());
     let consumer: BaseConsumer<Context> = config.create_with_context(context)?;
     let is_stopped = Arc::new(AtomicBool::default());
@@ -89,12 +96,15 @@ pub(super) fn start(
         is_live: false,
         end: 0,
         checked: now,
-        current: now,
+        caught_up_at: now,
+        is_at_end: false,
     };
     let (caught_up, is_caught_up) = oneshot::channel();
     let (ended, has_ended) = oneshot::channel();
     std::thread::Builder::new().name("kafka-log".into()).spawn(move || {
         reader.run(newest, caught_up);
+        // The last notices are sent.
+        drop(reader);
         let _ = ended.send(());
     })?;
     Ok(Reading { caught_up: is_caught_up, is_stopped, ended: has_ended })
@@ -105,63 +115,61 @@ pub(super) fn start(
 impl Reader {
     fn run(&mut self, newest: Option<Micros>, caught_up: oneshot::Sender<Result<(), String>>) {
         self.set_current(false);
-        let mut failures = 0;
-        let end = loop {
-            if self.is_stopped() {
+        let mut end = match self.open(newest) {
+            Ok(Some(end)) => end,
+            Ok(None) => return,
+            Err(why) => {
+                // The server may have been stopped in the meantime.
+                let _ = caught_up.send(Err(why));
                 return;
             }
-            match topic::prepare(&self.settings, &self.target.metrics, &self.handle)
-                .and_then(|()| self.seek(newest).map_err(Refusal::Unreachable))
-            {
-                Ok(end) => break end,
-                Err(Refusal::Unsuitable(why)) => {
-                    let _ = caught_up.send(Err(why));
-                    return;
+        };
+        tracing::info!(topic = self.settings.topic, records = end - self.position, "Kafka: reading the log");
+        let mut caught_up = Some(caught_up);
+        while !self.is_stopped() {
+            if self.position >= end || self.is_at_end {
+                // What was written in the meantime, if it is much.
+                end = self.end_of_log().unwrap_or(end);
+                if (end - self.position <= BATCH as i64 || self.is_at_end)
+                    && let Some(caught_up) = caught_up.take()
+                {
+                    self.go_live(end);
+                    let _ = caught_up.send(Ok(()));
                 }
+            }
+            let messages = self.receive();
+            self.process(messages);
+            self.check_delay();
+            if self.is_live && self.target.readiness.is_ready() {
+                self.lead.claim();
+            }
+        }
+    }
+
+    /// Prepares the topic and starts to read. Returns the offset after the newest record, or `None` if the server stops.
+    ///
+    /// # Errors
+    /// The reason why the topic cannot be used.
+    fn open(&mut self, newest: Option<Micros>) -> Result<Option<i64>, String> {
+        let mut failures = 0;
+        while !self.is_stopped() {
+            // Passes a token to the client, if it authenticates with one.
+            drop(self.consumer.poll(Duration::ZERO));
+            let prepared = topic::prepare(&self.settings, &self.consumer, &self.target.metrics, &self.handle);
+            match prepared.and_then(|()| self.seek(newest).map_err(Refusal::Unreachable)) {
+                Ok(end) => return Ok(Some(end)),
+                Err(Refusal::Unsuitable(why)) => return Err(why),
                 Err(Refusal::Unreachable(error)) => {
                     failures += 1;
                     // A topic that was just created is not known to all brokers at once.
                     if failures == WARN_AFTER {
                         tracing::warn!(%error, "Kafka: the log cannot be read yet; trying again");
                     }
-                    self.wait();
+                    std::thread::park_timeout(RETRY);
                 }
             }
-        };
-        let start = self.position;
-        tracing::info!(topic = self.settings.topic, records = end - start, "Kafka: reading the log");
-        let mut caught_up = Some(caught_up);
-        // The time of the latest write.
-        let mut latest = Micros::MIN;
-        while !self.is_stopped() {
-            if self.position >= end
-                && let Some(caught_up) = caught_up.take()
-            {
-                self.is_live = true;
-                self.end = end;
-                self.target
-                    .published
-                    .iter()
-                    .for_each(|published| published.forget_before(latest.saturating_sub(replay::MARGIN)));
-                self.set_current(true);
-                // The server may have been stopped in the meantime.
-                let _ = caught_up.send(Ok(()));
-            }
-            let (records, notices) = self.receive();
-            latest =
-                records.iter().filter(|record| record.is_write()).map(|record| record.key.at()).fold(latest, i64::max);
-            self.store(&records);
-            self.observe(&records);
-            notices.iter().for_each(|notice| self.follow(notice));
-            self.check_delay();
-            if self.is_live {
-                self.lead.claim();
-            }
         }
-    }
-
-    fn wait(&self) {
-        self.handle.block_on(async { tokio::time::sleep(RETRY).await });
+        Ok(None)
     }
 
     fn is_stopped(&self) -> bool {
@@ -198,14 +206,36 @@ impl Reader {
         Ok(high)
     }
 
+    fn end_of_log(&self) -> Option<i64> {
+        self.consumer.fetch_watermarks(&self.settings.topic, PARTITION, CHECKED_WITHIN).ok().map(|(_, end)| end)
+    }
+
+    /// From now on, changes go to all sinks.
+    fn go_live(&mut self, end: i64) {
+        self.is_live = true;
+        (self.end, self.checked, self.caught_up_at) = (end, Instant::now(), Instant::now());
+        let pipeline = self.target.pipeline.clone();
+        let now = clock::now();
+        let is_old = move |transition: &Transition| {
+            let latest = pipeline.latest_of(transition.object.cluster()).map_or(now, |latest| latest.min(now));
+            transition.at < latest - replay::MARGIN
+        };
+        self.target.unpublished.iter().for_each(|unpublished| unpublished.forget_old(&is_old));
+        self.set_current(true);
+    }
+
     /// Receives messages. Waits for the first one.
-    fn receive(&mut self) -> (Vec<Record>, Vec<Notice>) {
-        let (mut records, mut notices) = (Vec::new(), Vec::new());
+    fn receive(&mut self) -> Vec<Message> {
+        let mut messages = Vec::new();
         let (mut bytes, mut wait) = (0, POLL);
-        while records.len() < BATCH && bytes < BATCH_BYTES && notices.len() < BATCH {
+        while messages.len() < BATCH && bytes < BATCH_BYTES {
             let message = match self.consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => message,
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    self.is_at_end = true;
+                    break;
+                }
                 // Errors are reported by the context.
                 Some(Err(error)) => {
                     tracing::debug!(%error, "Kafka: a record cannot be read yet");
@@ -213,51 +243,73 @@ impl Reader {
                 }
             };
             wait = Duration::ZERO;
+            self.is_at_end = false;
             self.position = message.offset() + 1;
             match Message::of(&message) {
-                Some(Message::Record(record)) => {
-                    bytes += record.bytes();
-                    records.push(record);
+                Some(message) => {
+                    bytes += message.bytes();
+                    messages.push(message);
                 }
-                Some(Message::Notice(notice)) => notices.push(notice),
                 None => tracing::warn!(offset = message.offset(), "Kafka: the log has a message of another program"),
             }
         }
-        (records, notices)
+        messages
     }
 
-    /// Follows notices. They are about writes before them, which have been observed.
+    /// Processes messages in their order.
+    fn process(&mut self, messages: Vec<Message>) {
+        let mut records = Vec::new();
+        for message in messages {
+            match message {
+                Message::Record(record) => records.push(record),
+                Message::Notice(notice) => {
+                    self.take_in(std::mem::take(&mut records));
+                    self.follow(&notice);
+                }
+            }
+        }
+        self.take_in(records);
+    }
+
     fn follow(&self, notice: &Notice) {
         match notice {
-            Notice::Claim(claim) => self.lead.read(claim),
-            Notice::Published(id) => self.target.published.iter().for_each(|published| published.forget(id)),
+            Notice::Claim(claim) => self.lead.follow(claim),
+            Notice::Published(id) => self.target.unpublished.iter().for_each(|unpublished| unpublished.forget(id)),
+            Notice::Resumed { object, at } => self.target.pipeline.resume_here(&ObjectKey::from(object.as_str()), *at),
         }
     }
 
-    /// Stores the writes on the local disk. A repeated record replaces itself.
-    fn store(&self, records: &[Record]) {
-        let Some(journal) = &self.target.journal else { return };
-        let writes: Vec<Record> = records.iter().filter(|record| record.is_write()).cloned().collect();
-        while !writes.is_empty() && journal.append_blocking(writes.clone()).is_err() && !self.is_stopped() {
-            self.wait();
+    /// Stores records on the local disk, and observes them.
+    fn take_in(&mut self, records: Vec<Record>) {
+        if records.is_empty() {
+            return;
         }
-    }
-
-    /// Observes records, and publishes what they changed.
-    fn observe(&self, records: &[Record]) {
-        let Target { pipeline, state, sinks, metrics, .. } = &self.target;
-        let sinks = if self.is_live { sinks } else { state };
-        let texts: Vec<Vec<u8>> = records.iter().filter_map(|record| record::unpack(&record.packed)).collect();
-        let entries: Vec<Entry<'_>> = texts.iter().filter_map(|text| record::entry(text)).collect();
-        for run in entries.chunk_by(|a, b| a.cluster == b.cluster) {
-            let mut batch = pipeline.batch(run[0].cluster, run[0].source);
-            for entry in run {
-                replay::ingest_entry(&mut batch, entry);
-                metrics.set_last_batch(entry.cluster, entry.source, clock::now_seconds());
+        let entries: Vec<Vec<u8>> = records.iter().filter_map(|record| record::unpack(&record.packed)).collect();
+        if let Some(journal) = self.target.journal.clone() {
+            // A repeated record replaces itself.
+            let writes: Vec<Record> = records.into_iter().filter(Record::is_write).collect();
+            while !writes.is_empty() && journal.append_blocking(writes.clone()).is_err() && !self.is_stopped() {
+                self.check_delay();
+                std::thread::park_timeout(RETRY);
             }
-            count_wrong_clocks(metrics, &batch);
-            sinks.publish(&Changes::of(&mut batch));
         }
+        let entries: Vec<Entry<'_>> = entries.iter().filter_map(|text| record::entry(text)).collect();
+        for run in entries.chunk_by(|a, b| a.cluster == b.cluster) {
+            // An event that is a defect of editwar must not stop all replicas, again after each start.
+            if catch_unwind(AssertUnwindSafe(|| self.observe(run))).is_err() {
+                tracing::error!(writes = run.len(), "writes could not be observed; please report this as a defect");
+            }
+        }
+    }
+
+    /// Observes events of one cluster, and publishes what they changed.
+    fn observe(&self, run: &[Entry<'_>]) {
+        let Target { pipeline, rebuilding, sinks, metrics, .. } = &self.target;
+        let sinks = if self.is_live { sinks } else { rebuilding };
+        let mut batch = pipeline.batch(run[0].cluster, run[0].source);
+        run.iter().for_each(|entry| replay::ingest_entry(&mut batch, entry));
+        count_wrong_clocks(metrics, &batch);
+        sinks.publish(&Changes::of(&mut batch));
     }
 
     /// Notes whether this replica is behind the log, or does not know whether it is.
@@ -266,16 +318,24 @@ impl Reader {
             return;
         }
         if self.position >= self.end {
-            self.current = self.checked;
+            self.caught_up_at = self.checked;
         }
-        if let Ok((_, end)) = self.consumer.fetch_watermarks(&self.settings.topic, PARTITION, POLL * 20) {
+        if let Some(end) = self.end_of_log() {
             (self.end, self.checked) = (end, Instant::now());
         }
-        self.set_current(self.current.elapsed() < BEHIND_MAX);
+        self.set_current(self.caught_up_at.elapsed() < BEHIND_MAX);
     }
 
     fn set_current(&self, is_current: bool) {
         self.target.readiness.set(is_current);
         self.target.metrics.set_log_current(&self.settings.topic, is_current);
+    }
+}
+
+/// The thread ends, also by a panic.
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.set_current(false);
+        self.target.metrics.set_log_leader(&self.settings.topic, false);
     }
 }

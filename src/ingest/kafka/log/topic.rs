@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::runtime::Handle;
 
 use super::LogSettings;
 use crate::ingest::intake::LOG_MESSAGE_BYTES_MAX;
+use crate::ingest::kafka::Sasl;
 use crate::ingest::kafka::client::{self, Context};
 use crate::telemetry::metrics::Metrics;
 
@@ -31,7 +33,16 @@ pub(super) enum Refusal {
 ///
 /// # Errors
 /// The brokers do not answer, or the topic is unsuitable.
-pub(super) fn prepare(settings: &LogSettings, metrics: &Metrics, handle: &Handle) -> Result<(), Refusal> {
+pub(super) fn prepare(
+    settings: &LogSettings,
+    consumer: &BaseConsumer<Context>,
+    metrics: &Metrics,
+    handle: &Handle,
+) -> Result<(), Refusal> {
+    // The client for administration does not ask for tokens. The topics must already exist, and are not checked further.
+    if matches!(settings.kafka.sasl, Some(Sasl::Token { .. })) {
+        return check_partitions(settings, consumer);
+    }
     let config = client::config(&settings.kafka).map_err(|error| Refusal::Unsuitable(error.to_string()))?;
     let context = Context::new(&settings.kafka, metrics.clone());
     let admin: AdminClient<Context> = config.create_with_context(context).map_err(Refusal::Unreachable)?;
@@ -51,26 +62,17 @@ pub(super) fn prepare(settings: &LogSettings, metrics: &Metrics, handle: &Handle
     for created in created {
         match created {
             Ok(topic) => tracing::info!(topic, "Kafka: created a topic"),
-            // Without the right to create topics, there must be one.
+            // Without the right to create topics, they must already exist.
             Err((_, code)) if is_existing(code) => {}
+            Err((topic, code)) if is_refused(code) => {
+                return Err(Refusal::Unsuitable(format!(
+                    "the brokers refuse to create topic {topic} ({code}): create it yourself"
+                )));
+            }
             Err((_, code)) => return Err(Refusal::Unreachable(KafkaError::AdminOp(code))),
         }
     }
-    let metadata = admin.inner().fetch_metadata(Some(topic), ANSWERED_WITHIN).map_err(Refusal::Unreachable)?;
-    match metadata.topics().first().map(|topic| (topic.partitions().len(), topic.error())) {
-        Some((1, None)) => {}
-        // It was created a moment ago, or may not be read.
-        Some((_, Some(error))) => {
-            return Err(Refusal::Unreachable(KafkaError::MetadataFetch(RDKafkaErrorCode::from(error))));
-        }
-        Some((partitions, None)) => {
-            return Err(Refusal::Unsuitable(format!(
-                "topic {topic} has {partitions} partitions, but replicas need one order of all writes: create a topic with \
-                 one partition, or set another name as journal.kafka.topic"
-            )));
-        }
-        None => return Err(Refusal::Unreachable(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopic))),
-    }
+    check_partitions(settings, consumer)?;
     let resource = [ResourceSpecifier::Topic(topic)];
     let described = handle.block_on(admin.describe_configs(&resource, &options)).map_err(Refusal::Unreachable)?;
     match described.into_iter().next() {
@@ -84,6 +86,22 @@ pub(super) fn prepare(settings: &LogSettings, metrics: &Metrics, handle: &Handle
     }
 }
 
+/// Checks that there is one partition.
+fn check_partitions(settings: &LogSettings, consumer: &BaseConsumer<Context>) -> Result<(), Refusal> {
+    let topic = settings.topic.as_str();
+    let metadata = consumer.fetch_metadata(Some(topic), ANSWERED_WITHIN).map_err(Refusal::Unreachable)?;
+    match metadata.topics().first().map(|topic| (topic.partitions().len(), topic.error())) {
+        Some((1, None)) => Ok(()),
+        // It was created a moment ago, or may not be read.
+        Some((_, Some(error))) => Err(Refusal::Unreachable(KafkaError::MetadataFetch(RDKafkaErrorCode::from(error)))),
+        Some((partitions, None)) => Err(Refusal::Unsuitable(format!(
+            "topic {topic} has {partitions} partitions, but replicas need one order of all writes: create a topic with one \
+             partition, or set another name as journal.kafka.topic"
+        ))),
+        None => Err(Refusal::Unreachable(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopic))),
+    }
+}
+
 fn is_existing(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,
@@ -91,6 +109,10 @@ fn is_existing(code: RDKafkaErrorCode) -> bool {
             | RDKafkaErrorCode::TopicAuthorizationFailed
             | RDKafkaErrorCode::ClusterAuthorizationFailed
     )
+}
+
+fn is_refused(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::PolicyViolation | RDKafkaErrorCode::InvalidConfig)
 }
 
 fn check(found: &ConfigResource, settings: &LogSettings) -> Result<(), Refusal> {
