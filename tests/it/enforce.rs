@@ -266,6 +266,38 @@ fn a_standby_takes_over_when_the_leader_is_killed() {
     cluster.wait("it is lifted", 60, || !is_paused(&cluster.server));
 }
 
+/// A standby without the log knows only what was posted to it. With it, the new leader knows the war that it has never received.
+#[cfg(feature = "kafka")]
+#[test]
+fn a_replica_of_one_log_lifts_the_pause_of_a_war_that_was_posted_to_another_one() {
+    let Some(broker) = crate::broker::Broker::start() else { return };
+    let brokers = format!("kafka.brokers=[\"{}\"]", broker.address());
+    // A busy machine writes slowly, and the broker keeps it busy.
+    let slow = ["--set", "limits.buckets=[{burst: 3, window: 60s}]", "--set", "limits.quiet_period=8s"];
+    let log = [&["--set", &brokers, "--set", "journal.kafka={}"][..], &slow].concat();
+    let Some(mut cluster) = Cluster::start(&log) else { return };
+    wait_until("one leads", 60, || cluster.readiness().contains("enforcer: enforcing"));
+    let second = enforcing(&cluster.server, &format!("127.0.0.1:{}", free_port()), &log);
+    let status = || second.get("/readyz?verbose").1;
+    wait_until("the other stands by", 60, || status().contains("standing by"));
+    cluster.fight();
+    let war = || second.json("/api/v1/objects/deployments.apps/shop/web")["wars"][0].clone();
+    wait_until("both know the war", 20, || war()["parties"].as_array().is_some_and(|parties| parties.len() >= 2));
+    cluster.editwar.kill();
+    wait_until("the other takes over", 60, || {
+        let status = status();
+        status.contains("enforcer: ") && !status.contains("standing by")
+    });
+    assert!(is_paused(&cluster.server), "the pause outlives the one that set it");
+    // Events are posted to the first one again, which stands by now.
+    cluster.editwar = enforcing(&cluster.server, &cluster.webhook.clone(), &log);
+    cluster.wait("it is lifted", 90, || !is_paused(&cluster.server));
+    assert!(cluster.readiness().contains("standing by"), "{}", cluster.readiness());
+    let told = |reason: &str| cluster.events().lines().filter(|line| line.starts_with(reason)).count();
+    wait_until("the end is told", 20, || told("ThrashingResolved") == 1);
+    assert_eq!(told("ThrashingDetected"), 1, "{}", cluster.events());
+}
+
 #[test]
 fn a_missing_permission_is_reported_with_the_rbac_rule() {
     let Some(cluster) = Cluster::start(&[]) else { return };

@@ -165,7 +165,9 @@ fn replicas_and_brokers_that_come_go_and_hang_change_no_answer_and_no_notificati
     });
     assert_eq!(published(&recorder).len(), found.len(), "each once");
     // Any program can read them from a topic.
-    let messages = brokers[2].consume("editwar.transitions");
+    let topic = "editwar.transitions";
+    wait_until("all transitions are in the topic", 60, || brokers[2].consume(topic).len() >= found.len());
+    let messages = brokers[2].consume(topic);
     let events: Vec<Value> = messages.iter().map(|(_, event)| serde_json::from_slice(event).unwrap()).collect();
     assert!(messages.iter().zip(&events).all(|((key, _), event)| event["subject"] == **key), "{messages:?}");
     assert_eq!(events.iter().map(transition).collect::<BTreeSet<_>>(), found);

@@ -1,6 +1,8 @@
 //! When transitions happen: at their own times, in each cluster by itself. That nothing but the events changes them is tested
 //! in `interleaving`.
 
+use std::sync::LazyLock;
+
 use editwar::audit::decoded_chunk::DecodedChunk;
 use editwar::detect::policy::Policy;
 use editwar::detect::verdict::State;
@@ -12,8 +14,9 @@ use crate::cluster::{ALICE, BOB, Cluster, HPA, Level, OPERATOR};
 use crate::util;
 
 const SECOND: i64 = 1_000_000;
-const START: i64 = 1_795_400_000 * SECOND;
 const DAY: i64 = 24 * 3600 * SECOND;
+/// Some days ago, by whole days: events that are older than what is kept have other times than they say.
+static START: LazyLock<i64> = LazyLock::new(|| (crate::clock::now() / DAY - 4) * DAY);
 const WEB: &str = "deployments.apps/shop/web";
 
 /// Ingests the lines in batches of `batch_len`, and calls `ask` after each batch. Returns all transitions in order,
@@ -61,7 +64,7 @@ fn war(cluster: &mut Cluster, retakes: usize) {
 
 #[test]
 fn a_war_ends_after_its_quiet_periods_and_the_end_is_a_transition() {
-    let mut cluster = Cluster::at(Level::RequestResponse, START);
+    let mut cluster = Cluster::at(Level::RequestResponse, *START);
     war(&mut cluster, 30);
     // Writes to another object: one every five minutes, for two hours.
     let other = json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {}});
@@ -73,7 +76,7 @@ fn a_war_ends_after_its_quiet_periods_and_the_end_is_a_transition() {
     let lines: Vec<&[u8]> = cluster.lines().collect();
     let (found, report) = observe(&lines, 1, |_| {});
     let steps: Vec<(State, State, i64)> =
-        found.iter().map(|transition| (transition.from, transition.to, (transition.at - START) / SECOND)).collect();
+        found.iter().map(|transition| (transition.from, transition.to, (transition.at - *START) / SECOND)).collect();
     // The buckets are 5 in 10 min and 12 in 6 h: the sixth retake is the first to find one empty, and the eighth is the
     // third. The last retake is the thirtieth. The quiet period is the longer one of 10 min and two refills of the
     // empty bucket (10 min / 5 · 2).
@@ -90,18 +93,18 @@ fn a_war_ends_after_its_quiet_periods_and_the_end_is_a_transition() {
 
 #[test]
 fn a_late_write_counts_at_its_own_time() {
-    let mut cluster = Cluster::at(Level::RequestResponse, START);
+    let mut cluster = Cluster::at(Level::RequestResponse, *START);
     war(&mut cluster, 30);
     let mut lines: Vec<&[u8]> = cluster.lines().collect();
     // The last retake arrives after a write to another object has already ended the war.
     let last = lines.pop().unwrap();
-    let mut later = Cluster::at(Level::RequestResponse, START + 29 * SECOND + 601 * SECOND);
+    let mut later = Cluster::at(Level::RequestResponse, *START + 29 * SECOND + 601 * SECOND);
     later.create(OPERATOR, "configmaps/shop/other", json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {}}));
     lines.extend(later.lines());
     lines.push(last);
     let (found, report) = observe(&lines, 1, |_| {});
     let steps: Vec<(State, i64)> =
-        found.iter().map(|transition| (transition.to, (transition.at - START) / SECOND)).collect();
+        found.iter().map(|transition| (transition.to, (transition.at - *START) / SECOND)).collect();
     assert_eq!(
         steps[3..],
         [(State::Sustained, 30), (State::Subsiding, 29 + 600), (State::Subsiding, 30 + 600), (State::Calm, 30 + 1200)]
@@ -114,7 +117,7 @@ fn a_late_write_counts_at_its_own_time() {
 
 /// Ingests wars over 500 objects of a cluster, with this number of writes each, alternately by alice and bob.
 fn begin_wars(pipeline: &Pipeline, cluster: &str, writes: usize) {
-    let mut events = Cluster::at(Level::RequestResponse, START);
+    let mut events = Cluster::at(Level::RequestResponse, *START);
     for n in 0..500 {
         let path = format!("configmaps/shop/o{n}");
         events.create(ALICE, &path, json!({"kind": "ConfigMap", "apiVersion": "v1", "data": {"v": "a"}}));
@@ -140,7 +143,7 @@ fn time_in_one_cluster_causes_no_transition_in_another() {
     let pipeline = Pipeline::new(Policy::default(), Bounds::default());
     begin_wars(&pipeline, "ahead", 3);
     begin_wars(&pipeline, "behind", 3);
-    let ended = pipeline.pass_time("ahead", START + DAY);
+    let ended = pipeline.pass_time("ahead", *START + DAY);
     assert_eq!(ended.len(), 500);
     assert!(ended.iter().all(|transition| transition.object.cluster() == "ahead"), "{ended:?}");
     assert!(states(&pipeline, "ahead").iter().all(|state| *state == State::Calm));
@@ -158,13 +161,13 @@ fn deadlines_are_kept_while_the_table_grows() {
     begin_wars(&pipeline, "", 12);
     assert!(states(&pipeline, "").iter().all(|state| *state == State::Sustained));
     // The first quiet period ends, the table grows, and then the second one ends.
-    assert_eq!(pipeline.pass_time("", START + 7_300 * SECOND).len(), 500);
-    let mut others = Cluster::at(Level::RequestResponse, START + 7_300 * SECOND);
+    assert_eq!(pipeline.pass_time("", *START + 7_300 * SECOND).len(), 500);
+    let mut others = Cluster::at(Level::RequestResponse, *START + 7_300 * SECOND);
     for n in 0..20_000 {
         others.create(ALICE, &format!("configmaps/other/o{n}"), json!({"kind": "ConfigMap", "apiVersion": "v1"}));
     }
     take(&pipeline, "", &others);
-    drop(pipeline.pass_time("", START + DAY));
+    drop(pipeline.pass_time("", *START + DAY));
     let left = states(&pipeline, "").iter().filter(|state| **state != State::Calm).count();
     assert_eq!(left, 0, "wars did not end");
 }

@@ -60,6 +60,28 @@ async fn the_leadership_ends_when_another_replica_holds_the_lease() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replica_that_does_not_know_all_writes_releases_the_lease() {
+    let api = FakeApi::new();
+    api.on(GET_LEASE, [lease("", "1"), lease("me", "2")]);
+    api.on(PUT_LEASE, [lease("me", "2")]);
+    let readiness = Readiness::always();
+    let (elector, mut leadership) =
+        LeaderElector::new(Lease::new(api.client(), "editwar", "editwar", "me"), readiness.clone());
+    tokio::spawn(elector.run());
+    leadership.wait_until_held(LONG).await;
+    readiness.set(false);
+    leadership.wait_until_lost().await;
+    assert_eq!(leadership.problem(), "this replica does not know all writes yet");
+    tokio::time::sleep(DURATION).await;
+    assert!(!leadership.is_held());
+    let holder = &api.last(PUT_LEASE).body["spec"]["holderIdentity"];
+    assert!(holder.is_null(), "another one acquires it at once: {holder}");
+    readiness.set(true);
+    leadership.wait_until_held(LONG).await;
+    assert!(leadership.is_held());
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_right_to_act_ends_before_the_lease_if_renewals_are_not_answered() {
     let (api, elector, mut leadership) = elector();
     tokio::spawn(elector.run());

@@ -37,7 +37,7 @@ impl Lead {
         claims.read(claim, Instant::now());
         match (was_mine, claims.until().is_some()) {
             (false, true) => tracing::info!("this replica leads: it publishes transitions"),
-            (true, false) => tracing::info!(leader = claim.holder, "another replica leads"),
+            (true, false) => tracing::info!(latest = claim.holder, "this replica no longer leads"),
             _ => {}
         }
     }
@@ -59,6 +59,10 @@ impl Lead {
         if let Some(claim) = claim {
             self.producer.notify(&Notice::Claim(claim));
         }
+    }
+
+    /// Sets the metric.
+    pub(super) fn record(&self) {
         self.metrics.set_log_leader(&self.producer.topic, self.is_mine(Duration::ZERO));
     }
 }

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use rdkafka::config::ClientConfig;
-use rdkafka::error::KafkaError;
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use tokio::sync::oneshot;
@@ -242,7 +241,7 @@ impl Transitions {
 impl Outlet for Transitions {
     fn put(&self, object: &str, event: &[u8]) -> BoxFuture<'_, Result<(), Unstored>> {
         let (done, is_done) = oneshot::channel();
-        // Its own trouble: whoever puts it reports the reason.
+        // The caller reports the reason. It is not the first one, so that it is not logged here, too.
         let trouble = Arc::new(Mutex::new(Some(String::new())));
         let group = Arc::new(Group { trouble: trouble.clone(), ..self.0.group(1, Some(done)) });
         let message = BaseRecord::with_opaque_to(&self.0.topic, group).key(object).payload(event);

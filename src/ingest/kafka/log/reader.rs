@@ -143,6 +143,7 @@ impl Reader {
             if self.is_live && self.target.readiness.is_ready() {
                 self.lead.claim();
             }
+            self.lead.record();
         }
     }
 
