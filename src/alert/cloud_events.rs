@@ -6,7 +6,6 @@
 //! until it has.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -63,7 +62,7 @@ pub(crate) enum Receiver {
     Topic(Arc<dyn Outlet>),
 }
 
-/// Transitions that wait, with their times of arrival. The first one may be being posted.
+/// Transitions that wait, with their times of arrival. The one that is being posted stays at the front.
 #[derive(Default)]
 struct Queue {
     waiting: Mutex<VecDeque<(Instant, Transition)>>,
@@ -155,8 +154,6 @@ pub(crate) struct Poster {
     pub(crate) source: String,
     /// Keys of the labels of objects that say who owns them.
     pub(crate) owner_labels: Vec<String>,
-    /// Whether a transition is being posted.
-    pub(crate) is_posting: AtomicBool,
 }
 
 // === impl Receiver ===
@@ -207,7 +204,7 @@ impl Poster {
             let deadline = Instant::now() + DRAIN;
             while Instant::now() < deadline {
                 tokio::time::sleep(DRAINED).await;
-                if lock(&queue.queue.waiting).is_empty() && !self.is_posting.load(Ordering::Relaxed) {
+                if lock(&queue.queue.waiting).is_empty() {
                     break;
                 }
             }
@@ -226,12 +223,10 @@ impl Poster {
 
     /// Posts a transition until it is accepted, or cannot be.
     async fn deliver(&self, queue: &CloudEvents, transition: &Transition, since: Instant) {
-        self.is_posting.store(true, Ordering::Relaxed);
         if let Some(result) = self.post(queue, transition, since).await {
             self.metrics.count_notifications(queue.name, result, 1);
             queue.remove(transition);
         }
-        self.is_posting.store(false, Ordering::Relaxed);
     }
 
     /// Returns what became of a transition, or `None` if another replica posts it.
@@ -259,7 +254,7 @@ impl Poster {
                     "a receiver does not accept a CloudEvent"
                 );
             }
-            if !is_temporary || since.elapsed() > TRY_FOR {
+            if !is_temporary {
                 return Some("dropped");
             }
             self.metrics.count_notifications(queue.name, "failed", 1);

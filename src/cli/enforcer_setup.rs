@@ -8,6 +8,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::shared_log::SharedLog;
 use crate::config::{Enforce, Mode};
 use crate::enforce::calls::{CALL, CONNECT, SILENCE};
 use crate::enforce::control::Control;
@@ -21,6 +22,7 @@ use crate::enforce::pause_client::Kind;
 use crate::enforce::pauses::Pauses;
 use crate::enforce::plan::Rules;
 use crate::enforce::selection::Selection;
+use crate::notify::LiftedPauses;
 use crate::pipeline::Pipeline;
 use crate::reconcile::controller::{Reconciler, Settings};
 use crate::reconcile::manifest::Assets;
@@ -99,9 +101,11 @@ impl ClusterAccess {
         metrics: Metrics,
         enforce: &Enforce,
         control: &Control,
-        readiness: Readiness,
+        log: Option<&SharedLog>,
         stop: &watch::Sender<bool>,
     ) -> Vec<JoinHandle<()>> {
+        let readiness = log.map_or_else(Readiness::always, SharedLog::readiness);
+        let lifted_pauses = log.map_or_else(|| pipeline.clone() as Arc<dyn LiftedPauses>, SharedLog::lifted_pauses);
         let confidence = enforce.min_confidence;
         let max_event_age = enforce.max_event_age.micros();
         let rules =
@@ -115,6 +119,7 @@ impl ClusterAccess {
         let enforcer = Enforcer::new(Parts {
             client: self.client.clone(),
             pipeline: pipeline.clone(),
+            lifted_pauses,
             metrics: metrics.clone(),
             selection,
             account,

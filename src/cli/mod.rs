@@ -13,6 +13,7 @@ mod enforcer_setup;
 mod evidence;
 mod explain_input;
 mod forward;
+mod journal_setup;
 mod junit;
 mod listener_auth;
 pub mod markdown;

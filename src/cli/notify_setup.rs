@@ -1,7 +1,6 @@
 //! Creates the sinks that send wars to other systems, as configured.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::{Context, Result};
 use tokio::sync::watch;
@@ -74,7 +73,6 @@ impl Notifications {
                 receiver,
                 source: source.clone(),
                 owner_labels: owner_labels.clone(),
-                is_posting: AtomicBool::default(),
             };
             notifications.cloud_events.push((sink, poster));
         }

@@ -10,11 +10,11 @@ use tokio::task::JoinHandle;
 use super::admin::Admin;
 use super::args::KubeAccess;
 use super::enforcer_setup::ClusterAccess;
+use super::journal_setup::{self, Restored};
 use super::listener_auth::ListenerSecurity;
 use super::notify_setup::Notifications;
 use super::shared_log::SharedLog;
 use super::{descriptors, memory_budget};
-use crate::audit::event::Micros;
 use crate::config::{Config, Mode};
 use crate::detect::policy::Policy;
 use crate::enforce::control::Control;
@@ -28,13 +28,11 @@ use crate::ingest::watch::status::WatchStatus;
 use crate::ingest::webhook::{Webhook, WebhookSource};
 use crate::journal::append::Append;
 use crate::journal::committer::Journal;
-use crate::journal::reader::Reader;
-use crate::journal::replay;
 use crate::net::Listener;
 use crate::notify::log::Log;
 use crate::notify::metrics::MetricsSink;
 use crate::notify::turn::Unpublished;
-use crate::notify::{Changes, Sink, Sinks};
+use crate::notify::{Sink, Sinks};
 use crate::pipeline::Pipeline;
 use crate::query::api::{Api, LogLevel, PresentTime, SourceStatus};
 use crate::query::change_signal::ChangeSignal;
@@ -68,14 +66,6 @@ struct Server {
     /// Counts requests to reload certificates, revocation lists and tokens.
     reload: watch::Sender<u64>,
     tasks: Tasks,
-}
-
-/// What is restored from the journal on the local disk.
-enum Restored {
-    /// The state, which these sinks rebuild, too.
-    State(Sinks),
-    /// Nothing but the time of its newest write: the log that replicas share has the state.
-    Newest(Arc<OnceLock<Option<Micros>>>),
 }
 
 /// The signals that a server handles. Their handlers are installed first: a replay takes time, and an unhandled signal
@@ -146,7 +136,7 @@ impl Server {
             Some(_) => Restored::Newest(newest.clone()),
             None => Restored::State(Sinks::new(state.clone())),
         };
-        let (journal, replayed) = journal(&config, &pipeline, &metrics, restored)?.unzip();
+        let (journal, replayed) = journal_setup::open(&config, &pipeline, &metrics, restored)?.unzip();
         let journal = journal.map(Arc::new);
         let log = config.log_settings().map(|settings| shared_log::Log::open(settings, &metrics)).transpose()?;
         let notifications = Notifications::of(&config, &pipeline, &metrics, log.as_ref())?;
@@ -255,9 +245,8 @@ impl Server {
         self.tasks.others.extend(std::mem::take(&mut self.notifications).start(&self.stop));
         if let Some(access) = self.access.take() {
             let (pipeline, metrics) = (self.pipeline.clone(), self.metrics.clone());
-            let readiness = self.log.as_ref().map_or_else(Readiness::always, SharedLog::readiness);
-            let Server { config, control, stop, .. } = self;
-            self.tasks.others.extend(access.start(pipeline, metrics, &config.enforce, control, readiness, stop));
+            let Server { config, control, log, stop, .. } = self;
+            self.tasks.others.extend(access.start(pipeline, metrics, &config.enforce, control, log.as_ref(), stop));
         }
         Ok(true)
     }
@@ -398,37 +387,4 @@ fn policy(config: &Config, access: Option<&ClusterAccess>) -> Policy {
         over.limits.own = policy.limits.own.clone();
     }
     policy
-}
-
-/// Opens the journal, if one is configured, and replays its recent past into the pipeline, as far as it is restored from there.
-fn journal(
-    config: &Config,
-    pipeline: &Arc<Pipeline>,
-    metrics: &Metrics,
-    restored: Restored,
-) -> Result<Option<(Journal, oneshot::Receiver<()>)>> {
-    let Some(settings) = config.journal() else { return Ok(None) };
-    let pipeline = pipeline.clone();
-    let window = settings.retention.window;
-    let replay = Box::new(move |reader: &Reader, newest: Option<Micros>| {
-        let sinks = match &restored {
-            Restored::State(sinks) => sinks,
-            Restored::Newest(found) => {
-                // Set once: a journal that is opened again has what it had before.
-                let _ = found.set(newest);
-                return Ok(Vec::new());
-            }
-        };
-        let Some(newest) = newest else { return Ok(Vec::new()) };
-        let since = newest.saturating_sub(window);
-        let mut recent = Vec::new();
-        let count = replay::replay(reader, since, &pipeline, |changes: &Changes<'_>| {
-            sinks.publish(changes);
-            let is_recent = |at: Micros| at > newest.saturating_sub(replay::MARGIN);
-            recent.extend(changes.transitions.iter().filter(|transition| is_recent(transition.at)).cloned());
-        })?;
-        tracing::info!(writes = count, "replayed recent writes from the journal");
-        Ok(recent)
-    });
-    Ok(Some(Journal::start(settings, metrics, replay)?))
 }

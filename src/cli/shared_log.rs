@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use crate::audit::event::Micros;
 use crate::ingest::kafka::log::{Log, Reading, Target};
 use crate::journal::append::Append;
+use crate::notify::LiftedPauses;
 use crate::notify::turn::Turn;
 use crate::query::api::{SHARED_LOG, SourceStatus};
 use crate::util::clock;
@@ -34,9 +35,14 @@ impl SharedLog {
         self.log.append.clone()
     }
 
-    /// Returns whether this replica leads.
+    /// Returns what says whether this replica leads.
     pub(super) fn turn(&self) -> Arc<dyn Turn> {
         self.log.turn.clone()
+    }
+
+    /// Returns what tells all replicas of lifted pauses.
+    pub(super) fn lifted_pauses(&self) -> Arc<dyn LiftedPauses> {
+        self.log.lifted_pauses.clone()
     }
 
     /// Returns the state of the log for health checks.
@@ -56,8 +62,6 @@ impl SharedLog {
     pub(super) async fn start(&mut self) -> Result<()> {
         // If the local journal could not be opened yet, only the window is read.
         let newest = self.newest.get().copied().unwrap_or_else(|| Some(clock::now()));
-        let (log, pipeline) = (self.log.clone(), &self.target.pipeline);
-        pipeline.tell_resumed_by(move |object, at| log.tell_resumed(object, at));
         let reading = self.reading.insert(self.log.read(self.target.clone(), newest)?);
         let caught_up = (&mut reading.caught_up).await.context("the thread that reads the log ended unexpectedly")?;
         caught_up.map_err(|why| anyhow!("journal.kafka: {why}"))

@@ -11,7 +11,7 @@ use super::pauses::{Pauses, Target};
 use super::plan::{Action, PauseKind, Verdict};
 use super::selection::{Exclusion, Selection};
 use crate::audit::event::Micros;
-use crate::pipeline::Pipeline;
+use crate::notify::LiftedPauses;
 use crate::pipeline::key::ObjectKey;
 
 /// How long after its timeout the write of a pause may still take effect. Longer than an API server works on a request
@@ -24,7 +24,7 @@ pub(super) struct ActionExecutor {
     pub(super) events: Events,
     pub(super) selection: Selection,
     pub(super) pauses: Pauses,
-    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) lifted_pauses: Arc<dyn LiftedPauses>,
     pub(super) leadership: Leadership,
 }
 
@@ -79,7 +79,7 @@ impl ActionExecutor {
                 Ok(Outcome::NotPaused)
             }
             Action::Resume(removal) => {
-                self.pipeline.resume(key, removal.at);
+                self.lifted_pauses.lift(key, removal.at);
                 self.lift(key, &target).await?;
                 self.report_lift(&target, format!("{} lifted the pause", removal.actor));
                 Ok(Outcome::NotPaused)

@@ -32,6 +32,7 @@ use super::verdicts::{self, Judging};
 use crate::audit::event::Micros;
 use crate::detect::instance;
 use crate::detect::verdict::{Confidence, State};
+use crate::notify::LiftedPauses;
 use crate::pipeline::Pipeline;
 use crate::pipeline::key::ObjectKey;
 use crate::telemetry::metrics::Metrics;
@@ -70,6 +71,8 @@ pub(crate) struct Parts {
     pub client: Client,
     /// The objects and their wars.
     pub pipeline: Arc<Pipeline>,
+    /// Learns which pauses were lifted by people.
+    pub lifted_pauses: Arc<dyn LiftedPauses>,
     /// Shows what is paused.
     pub metrics: Metrics,
     /// The objects that may be paused.
@@ -144,17 +147,11 @@ impl Enforcer {
     /// Creates an enforcer that pauses nothing yet.
     pub(crate) fn new(parts: Parts) -> Enforcer {
         let Parts { client, pipeline, metrics, selection, account, rules, control, .. } = parts;
-        let Parts { inbox, pauses, leadership, events, .. } = parts;
+        let Parts { inbox, pauses, leadership, events, lifted_pauses, .. } = parts;
         let pause_client = PauseClient::new(client, CALL);
         let tools = selection.tools.clone();
-        let executor = ActionExecutor {
-            pause_client,
-            events,
-            selection,
-            pauses,
-            pipeline: pipeline.clone(),
-            leadership: leadership.clone(),
-        };
+        let executor =
+            ActionExecutor { pause_client, events, selection, pauses, lifted_pauses, leadership: leadership.clone() };
         Enforcer {
             executor: Arc::new(executor),
             plan: Plan::new(rules.clone()),
@@ -389,7 +386,10 @@ impl Enforcer {
         self.plan.record_start(&key, &action);
         if let Action::Resume(removal) = &action {
             // The wars are those of the objects of a paused Application.
-            self.applications.contested(&key).iter().for_each(|object| self.pipeline.resume(object, removal.at));
+            self.applications
+                .contested(&key)
+                .iter()
+                .for_each(|object| self.executor.lifted_pauses.lift(object, removal.at));
         }
         let executor = self.executor.clone();
         self.tasks.spawn(async move {

@@ -35,13 +35,6 @@ const AT_ONCE_BYTES: usize = 512 << 10;
 /// Maximum number of decoded events of one body that are in memory at once. kube-apiserver sends 400 by default.
 const EVENTS_MAX: usize = 16 << 10;
 
-/// Maximum size of a write in a log that replicas share, in bytes. Of a larger one, the bodies are left out. It is less than
-/// the largest message that brokers are configured to accept, because each message has headers.
-const LOGGED_BYTES_MAX: usize = LOG_MESSAGE_BYTES_MAX - (64 << 10);
-/// Maximum size of a message of that log, in bytes. An object in etcd has at most 1.5 MiB, an event has two of them, and both
-/// are compressed.
-pub(super) const LOG_MESSAGE_BYTES_MAX: usize = 3 << 20;
-
 /// Maximum time between two samples of the times of events, in microseconds. If there is more, all times are looked at.
 const SAMPLED_WITHIN: u64 = 60_000_000;
 
@@ -63,9 +56,7 @@ pub struct Intake {
     pipeline: Arc<Pipeline>,
     metrics: Metrics,
     journal: Option<Arc<dyn Append>>,
-    /// Whether all replicas read the writes from there, this one included, and observe them in that order.
-    is_replicated: bool,
-    /// Which of them leads.
+    /// Whether this replica leads, if all of them read the writes from the journal and observe them in that order.
     turn: Option<Arc<dyn Turn>>,
     sinks: Sinks,
     /// Limits concurrent decoding to the number of cores. More threads would only use more memory.
@@ -78,15 +69,7 @@ impl Intake {
     /// Creates an intake without a journal.
     pub fn new(pipeline: Arc<Pipeline>, metrics: Metrics, sinks: Sinks) -> Intake {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Intake {
-            pipeline,
-            metrics,
-            journal: None,
-            is_replicated: false,
-            turn: None,
-            sinks,
-            decoders: Arc::new(Semaphore::new(cores)),
-        }
+        Intake { pipeline, metrics, journal: None, turn: None, sinks, decoders: Arc::new(Semaphore::new(cores)) }
     }
 
     /// Stores every write in the journal before it is observed.
@@ -96,12 +79,12 @@ impl Intake {
 
     /// Stores every write in a log that replicas share, and leaves it to the reader of the log to observe it.
     pub(crate) fn with_log(self, log: Arc<dyn Append>, turn: Arc<dyn Turn>) -> Intake {
-        Intake { journal: Some(log), is_replicated: true, turn: Some(turn), ..self }
+        Intake { journal: Some(log), turn: Some(turn), ..self }
     }
 
     /// Returns whether there may be other replicas.
     pub(super) fn is_replicated(&self) -> bool {
-        self.is_replicated
+        self.turn.is_some()
     }
 
     /// Returns whether this replica passes on what all of them would find by themselves.
@@ -172,7 +155,7 @@ impl Intake {
             return Ok(chunk.positions);
         }
         if let Some(journal) = &self.journal {
-            let records = self.computing(body, || self.records(origin, &chunk)).await;
+            let records = self.computing(body, || self.records(origin, &chunk, journal.record_bytes_max())).await;
             let span = tracing::debug_span!("journal", records = records.len());
             journal.append(records).instrument(span).await?;
         }
@@ -245,7 +228,7 @@ impl Intake {
 
     fn ingest_blocking(&self, origin: Origin<'_>, chunk: &DecodedChunk<'_>) -> Result<(), Unavailable> {
         if let Some(journal) = &self.journal {
-            journal.append_blocking(self.records(origin, chunk))?;
+            journal.append_blocking(self.records(origin, chunk, journal.record_bytes_max()))?;
         }
         self.observe(origin, chunk);
         Ok(())
@@ -263,8 +246,14 @@ impl Intake {
         }
     }
 
-    /// Returns the writes of a chunk that are within the configured scope, as journal records.
-    fn records(&self, Origin { cluster, source }: Origin<'_>, chunk: &DecodedChunk<'_>) -> Vec<Record> {
+    /// Returns the writes of a chunk that are within the configured scope, as journal records. Of one that is too large, the
+    /// bodies are left out.
+    fn records(
+        &self,
+        Origin { cluster, source }: Origin<'_>,
+        chunk: &DecodedChunk<'_>,
+        bytes_max: usize,
+    ) -> Vec<Record> {
         let arrival = Arrival { cluster, source, at: clock::now() };
         let record = |event| {
             let write = classify_write(event).ok()?;
@@ -272,18 +261,17 @@ impl Intake {
             // What must not be kept in memory must not be stored on disk either.
             let is_bare = dedupe::omits_body(Some(limits), &write);
             let record = Record::new(arrival, &write, is_bare)?;
-            let is_too_large = |record: &Record| self.is_replicated && record.bytes() > LOGGED_BYTES_MAX;
-            if !is_too_large(&record) {
+            if record.bytes() <= bytes_max {
                 return Some(record);
             }
-            let bare = Record::new(arrival, &write, true).filter(|record| !is_too_large(record));
+            let bare = Record::new(arrival, &write, true).filter(|record| record.bytes() <= bytes_max);
             if bare.is_none() {
-                tracing::warn!(source, "a write is left out: even without bodies it is larger than a message may be");
+                self.pipeline.batch(cluster, source).count_too_long();
             }
             bare
         };
         let mut records: Vec<Record> = chunk.events.iter().filter_map(record).collect();
-        if self.is_replicated && !chunk.times.is_empty() {
+        if self.is_replicated() && !chunk.times.is_empty() {
             let has_gap = chunk.times.windows(2).any(|pair| pair[1].abs_diff(pair[0]) > SAMPLED_WITHIN);
             let mut times = if has_gap { chunk.all_times() } else { chunk.times.clone() };
             times.dedup_by_key(|at| *at / 1_000_000);
@@ -296,7 +284,7 @@ impl Intake {
     fn observe(&self, Origin { cluster, source }: Origin<'_>, chunk: &DecodedChunk<'_>) {
         let _span = tracing::debug_span!("observe", events = chunk.events.len()).entered();
         let mut batch = self.pipeline.batch(cluster, source);
-        if self.is_replicated {
+        if self.is_replicated() {
             return batch.count_unobserved(chunk);
         }
         batch.ingest(chunk, 0);

@@ -24,4 +24,7 @@ pub trait Append: Send + Sync {
     /// # Errors
     /// The reason why not, as text for users.
     fn check(&self) -> Result<(), String>;
+
+    /// Returns the maximum size of a record in bytes.
+    fn record_bytes_max(&self) -> usize;
 }

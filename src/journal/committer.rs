@@ -113,6 +113,11 @@ impl Append for Journal {
             _ => Ok(()),
         }
     }
+
+    /// An event has a maximum size itself.
+    fn record_bytes_max(&self) -> usize {
+        usize::MAX
+    }
 }
 
 impl Sink for Journal {

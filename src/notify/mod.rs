@@ -9,7 +9,9 @@ pub(crate) mod turn;
 
 use std::sync::Arc;
 
-use crate::pipeline::{Batch, ThrashingEvent, Transition};
+use crate::audit::event::Micros;
+use crate::pipeline::key::ObjectKey;
+use crate::pipeline::{Batch, Pipeline, ThrashingEvent, Transition};
 
 /// What a batch of events changed.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +27,18 @@ pub struct Changes<'a> {
 pub trait Sink: Send + Sync {
     /// Handles the changes of one batch.
     fn publish(&self, changes: &Changes<'_>);
+}
+
+/// Learns that a person has lifted the pause of an object, which ends the war over it for now.
+pub(crate) trait LiftedPauses: Send + Sync {
+    /// Records that the pause of this object was lifted at this time.
+    fn lift(&self, object: &ObjectKey, at: Micros);
+}
+
+impl LiftedPauses for Pipeline {
+    fn lift(&self, object: &ObjectKey, at: Micros) {
+        self.resume(object, at);
+    }
 }
 
 /// Several sinks.

@@ -13,6 +13,7 @@ use super::shared::Pipeline;
 use super::stats::{Counters, Stats};
 use super::table::WINDOW;
 use super::transition::{ThrashingEvent, Transition};
+use crate::audit::decode::Malformed;
 use crate::audit::decoded_chunk::DecodedChunk;
 use crate::audit::event::{Event, Micros};
 use crate::detect::policy::Limits;
@@ -117,6 +118,12 @@ impl<'p> Batch<'p> {
                 None => counters.ignored += 1,
             }
         }
+    }
+
+    /// Counts a write that is too long to be stored, so that it is not observed anywhere.
+    pub(crate) fn count_too_long(&mut self) {
+        self.is_only_counted = true;
+        self.stats.malformed(Malformed::TooLong(0).reason(), 1, self.source, 0);
     }
 
     /// Counts everything in a chunk but final events of mutating requests.

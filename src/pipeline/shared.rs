@@ -1,7 +1,6 @@
 //! The state that all sources and queries of a server share.
 
-use std::fmt;
-use std::sync::{Mutex, OnceLock};
+use std::sync::Mutex;
 
 use foldhash::quality::RandomState;
 
@@ -33,19 +32,6 @@ pub struct Pipeline {
     pub(super) clocks: Clocks,
     /// Transitions that no batch has reported yet.
     pub(super) unreported: Mutex<Vec<Transition>>,
-    /// Tells all replicas that a pause was lifted, if there are several.
-    tell_resumed: OnceLock<TellResumed>,
-}
-
-/// Tells all replicas that a person has lifted the pause of an object.
-struct TellResumed(Box<TellFn>);
-
-type TellFn = dyn Fn(&ObjectKey, Micros) + Send + Sync;
-
-impl fmt::Debug for TellResumed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TellResumed")
-    }
 }
 
 // === impl Pipeline ===
@@ -65,7 +51,6 @@ impl Pipeline {
             stats: Mutex::default(),
             clocks: Clocks::new(bounds.tolerance, Feed::Live),
             unreported: Mutex::default(),
-            tell_resumed: OnceLock::new(),
         }
     }
 
@@ -119,23 +104,7 @@ impl Pipeline {
 
     /// Records that a person lifted the pause of this object. The next batch reports the transition, if there is one.
     pub fn resume(&self, key: &ObjectKey, at: Micros) {
-        match self.tell_resumed.get() {
-            // It comes back to this replica, too.
-            Some(tell) => tell.0(key, at),
-            None => self.resume_here(key, at),
-        }
-    }
-
-    /// Like [`Pipeline::resume`], for what is told by a log that replicas share.
-    pub(crate) fn resume_here(&self, key: &ObjectKey, at: Micros) {
         lock(&self.unreported).extend(self.table.resume(key, at));
-    }
-
-    /// From now on, lifted pauses are told to all replicas instead of being recorded here.
-    pub(crate) fn tell_resumed_by(&self, tell: impl Fn(&ObjectKey, Micros) + Send + Sync + 'static) {
-        if self.tell_resumed.set(TellResumed(Box::new(tell))).is_err() {
-            debug_assert!(false, "it is set once");
-        }
     }
 
     /// Records that a watch has missed revisions until this time.

@@ -49,7 +49,7 @@ pub struct Api {
 }
 
 /// The name of the log that replicas share, as a source.
-pub const SHARED_LOG: &str = "log";
+pub const SHARED_LOG: &str = "shared log";
 
 /// A source of events, for health checks.
 #[derive(Clone, Debug)]

@@ -203,11 +203,6 @@ impl Metrics {
         self.kafka.partitions.with_label_values(&[topic]).set(count as i64);
     }
 
-    /// Records whether this replica leads those that share a log.
-    pub fn set_log_leader(&self, topic: &str, is_leader: bool) {
-        self.kafka.leader.with_label_values(&[topic]).set(is_leader.into());
-    }
-
     /// Records whether this replica has everything that was in the log half a minute ago.
     pub fn set_log_current(&self, topic: &str, is_current: bool) {
         self.kafka.current.with_label_values(&[topic]).set(is_current.into());

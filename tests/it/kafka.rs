@@ -1,12 +1,11 @@
 //! `serve` reads topics of a real Kafka broker: the verdicts of the log, whatever happens in between.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::broker::{Broker, Message};
+use crate::broker::{Broker, Message, Secured};
 use crate::envtest::{pause, scratch, wait_until};
 use crate::serve::Server;
 use crate::util;
@@ -83,7 +82,7 @@ pub(crate) fn metric(server: &Server, name: &str) -> f64 {
 }
 
 /// Distributes lines over four partitions, in turns.
-fn messages(lines: &[&[u8]]) -> Vec<Message> {
+pub(crate) fn messages(lines: &[&[u8]]) -> Vec<Message> {
     let message = |(number, line): (usize, &&[u8])| Message {
         partition: (number % 4) as i32,
         payload: line.to_vec(),
@@ -236,81 +235,34 @@ fn while_the_journal_cannot_be_written_nothing_is_read_and_nothing_is_lost() {
     wait_until("the war is that of the log", 60, || wars_of(&server) == expected);
 }
 
-/// Writes a keystore for the broker that is signed by itself, and returns the certificate in PEM.
-fn certificate(folder: &Path) -> String {
-    let command = format!(
-        "cd '{}' && openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=broker \
-         -addext subjectAltName=IP:127.0.0.1 2>/dev/null && openssl pkcs12 -export -in cert.pem -inkey key.pem \
-         -out keystore.p12 -passout pass:secret",
-        folder.display()
-    );
-    let output = std::process::Command::new("sh").args(["-c", &command]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    folder.join("cert.pem").display().to_string()
-}
-
 #[test]
 fn connections_are_encrypted_and_authenticated_as_configured() {
-    if crate::require::program("openssl", &["openssl"]).is_none() {
-        return;
-    }
-    let folder = scratch("secured");
-    let certificate = certificate(&folder);
-    let login = "org.apache.kafka.common.security";
-    let settings = format!(
-        "ssl.keystore.type=PKCS12\nssl.keystore.location={}/keystore.p12\nssl.keystore.password=secret\n\
-             sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512,OAUTHBEARER\n\
-             listener.name.secure.plain.sasl.jaas.config={login}.plain.PlainLoginModule required user_alice=\"right\";\n\
-             listener.name.secure.scram-sha-512.sasl.jaas.config={login}.scram.ScramLoginModule required;\n\
-             listener.name.secure.oauthbearer.sasl.jaas.config={login}.oauthbearer.OAuthBearerLoginModule required \
-             unsecuredLoginStringClaim_sub=\"admin\";\n\
-             listener.name.secure.oauthbearer.sasl.server.callback.handler.class=\
-             {login}.oauthbearer.internals.unsecured.OAuthBearerUnsecuredValidatorCallbackHandler\n",
-        folder.display()
-    );
-    let scram = ["--add-scram", "SCRAM-SHA-512=[name=bob,password=right]"];
-    let Some((broker, port)) = Broker::start_secured("SASL_SSL", &folder, &settings, &scram) else { return };
+    let Some(secured) = Secured::start("secured") else { return };
     let log = util::log("flux-vs-alice");
     let lines = util::lines(&log);
-    broker.produce(TOPIC, &messages(&lines));
+    secured.broker.produce(TOPIC, &messages(&lines));
     let expected = wars_of_log(&lines);
-    let file = |name: &str, text: &str| {
-        std::fs::write(folder.join(name), text).unwrap();
-        folder.join(name).display().to_string()
-    };
-    let (right, wrong) = (file("right", "right\n"), file("wrong", "wrong"));
-    let jwt = {
-        use base64::Engine as _;
-        let part = |json: Value| base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(json.to_string());
-        let now = now_ms() / 1_000;
-        let claims = json!({"sub": "carol", "iat": now, "exp": now + 600});
-        file("token", &format!("{}.{}.", part(json!({"alg": "none"})), part(claims)))
-    };
     let read = |sasl: &str, tls: &str, group: &str| {
-        let brokers = format!("kafka.brokers=[\"127.0.0.1:{port}\"]");
+        let brokers = format!("kafka.brokers=[\"127.0.0.1:{}\"]", secured.port);
         let topics = format!("kafka.topics={{{TOPIC}: east}}");
         let (sasl, tls, group) =
             (format!("kafka.sasl={sasl}"), format!("kafka.tls={tls}"), format!("kafka.group={group}"));
         let arguments = [&brokers, &topics, &sasl, &tls, &group, "journal.retention=3650d"];
         Server::start(&arguments.iter().flat_map(|argument| ["--set", argument]).collect::<Vec<_>>())
     };
-    let tls = format!("{{enabled: true, ca_file: {certificate}}}");
-    for (name, sasl) in [
-        ("plain", format!("{{mechanism: PLAIN, username: alice, password_file: {right}}}")),
-        ("scram", format!("{{mechanism: SCRAM-SHA-512, username: bob, password_file: {right}}}")),
-        ("oauth", format!("{{mechanism: OAUTHBEARER, token_file: {jwt}}}")),
-    ] {
-        let server = read(&sasl, &tls, name);
+    let Secured { tls, logins, .. } = &secured;
+    for (name, sasl) in logins {
+        let server = read(sasl, tls, name);
         wait_until(&format!("{name}: the wars are those of the log"), 60, || wars_of(&server) == expected);
     }
+    let wrong = secured.file("wrong", "wrong");
     let sasl = format!("{{mechanism: PLAIN, username: alice, password_file: {wrong}}}");
-    let server = read(&sasl, &tls, "wrong");
+    let server = read(&sasl, tls, "wrong");
     wait_until("the refused password is logged", 60, || server.said().contains("uthentication"));
     assert_eq!(server.get("/readyz").0, 503);
     assert!(metric(&server, "editwar_kafka_errors_total") > 0.0);
     // The broker's certificate is not one that this machine trusts.
-    let sasl = format!("{{mechanism: PLAIN, username: alice, password_file: {right}}}");
-    let server = read(&sasl, "{enabled: true}", "untrusted");
+    let server = read(&logins[0].1, "{enabled: true}", "untrusted");
     wait_until("the certificate is not trusted", 60, || server.said().contains("certificate verify failed"));
     assert_eq!(server.get("/readyz").0, 503);
 }

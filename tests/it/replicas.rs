@@ -6,9 +6,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Message, Secured};
 use crate::envtest::{scratch, wait_until};
-use crate::kafka::{event, now_ms, wars_of, wars_of_log};
+use crate::kafka::{event, messages, metric, now_ms, wars_of, wars_of_log};
 use crate::notify::Recorder;
 use crate::serve::Server;
 
@@ -100,6 +100,8 @@ fn replicas_of_one_log_give_the_answers_of_one_process_also_after_kills() {
         wait_until("the transitions are the same", 20, || transitions(server) == all);
     }
     assert!(first.said().contains("reading the log"), "{}", first.said());
+    assert!(!first.said().contains("PartitionEOF"), "the end of the log is no error: {}", first.said());
+    assert_eq!(metric(&first, "editwar_kafka_errors_total"), 0.0);
 }
 
 /// The same events over one, two and four replicas, while replicas and brokers come, go and hang.
@@ -222,7 +224,7 @@ fn each_transition_is_published_once_although_the_leader_is_cut_off_or_killed() 
     post(&[&cut_off], 0, &writes_of("fourth", 60));
     let expected = || transitions(&cut_off);
     wait_until("everything is published", 30, || {
-        published(&recorder).into_iter().collect::<BTreeSet<_>>() == expected() && expected().len() >= 12
+        published(&recorder).into_iter().collect::<BTreeSet<_>>() == expected() && expected().len() >= 15
     });
     let in_order = published(&recorder);
     assert_eq!(in_order.len(), expected().len(), "each once: {in_order:#?}");
@@ -232,17 +234,76 @@ fn each_transition_is_published_once_although_the_leader_is_cut_off_or_killed() 
 fn an_unsuitable_topic_is_refused_with_what_to_do() {
     let Some(broker) = Broker::start() else { return };
     // The broker creates it with four partitions.
-    broker.produce("editwar.writes", &[crate::broker::Message { partition: 0, payload: b"x".to_vec(), at: now_ms() }]);
-    let brokers = format!("kafka.brokers=[\"{}\"]", broker.address());
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_editwar"))
-        .args(["serve", "--webhook-listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"])
-        .args(["--set", &brokers, "--set", "journal.kafka={}"])
-        .env_clear()
-        .output()
-        .unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(2), "{said}");
-    assert!(said.contains("has 4 partitions") && said.contains("create a topic with one partition"), "{said}");
+    broker.produce("divided", &[Message { partition: 0, payload: b"x".to_vec(), at: now_ms() }]);
+    broker.create("short", &["retention.ms=60000"]);
+    for (topic, why) in [
+        ("divided", ["has 4 partitions", "create a topic with one partition"]),
+        ("short", ["keeps messages for 60 s", "raise its retention.ms"]),
+    ] {
+        let brokers = format!("kafka.brokers=[\"{}\"]", broker.address());
+        let log = format!("journal.kafka.topic={topic}");
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_editwar"))
+            .args(["serve", "--webhook-listen", "127.0.0.1:0", "--listen", "127.0.0.1:0"])
+            .args(["--set", &brokers, "--set", &log])
+            .env_clear()
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(why.iter().all(|why| said.contains(why)), "{said}");
+    }
+}
+
+#[test]
+fn replicas_authenticate_as_configured() {
+    let Some(secured) = Secured::start("secured-log") else { return };
+    let written = writes(40);
+    let lines: Vec<&[u8]> = written.iter().map(Vec::as_slice).collect();
+    let expected = wars_of_log(&lines);
+    for (name, sasl) in &secured.logins {
+        // With a token, topics must exist.
+        if *name == "oauth" {
+            secured.broker.create("oauth", &["max.message.bytes=3145728"]);
+            secured.broker.create("editwar.transitions", &["cleanup.policy=compact"]);
+        }
+        let brokers = format!("kafka.brokers=[\"127.0.0.1:{}\"]", secured.port);
+        let (tls, sasl) = (format!("kafka.tls={}", secured.tls), format!("kafka.sasl={sasl}"));
+        let transitions = if *name == "oauth" { "editwar.transitions" } else { "null" };
+        let log = format!("journal.kafka={{topic: {name}, transitions: {transitions}}}");
+        let server = Server::start(&["--set", &brokers, "--set", &tls, "--set", &sasl, "--set", &log]).ready();
+        post(&[&server], 0, &written);
+        wait_until(&format!("{name}: the wars are those of the log"), 60, || wars_of(&server) == expected);
+        if *name == "oauth" {
+            let published = || secured.broker.consume("editwar.transitions").len();
+            wait_until("the transitions are published", 60, || published() >= 3);
+        }
+    }
+}
+
+#[test]
+fn replicas_divide_topics_with_audit_events_and_all_know_what_each_has_read() {
+    let Some(broker) = Broker::start() else { return };
+    let written = writes(80);
+    let lines: Vec<&[u8]> = written.iter().map(Vec::as_slice).collect();
+    let expected = wars_of_log(&lines);
+    let topics = ["--set", "kafka.topics={kube-audit: east}"];
+    // The broker creates the topic with four partitions.
+    broker.produce("kube-audit", &messages(&lines[..4]));
+    let folders = [scratch("topics-0"), scratch("topics-1")].map(|folder| folder.join("journal"));
+    let replicas = folders.map(|folder| replica(&broker, &folder, &topics).ready());
+    let partitions = |server: &Server| metric(server, "editwar_kafka_partitions");
+    wait_until("each reads half of the partitions", 90, || replicas.iter().all(|server| partitions(server) == 2.0));
+    broker.produce("kube-audit", &messages(&lines[4..]));
+    for server in &replicas {
+        wait_until("both know all wars", 60, || wars_of(server) == expected);
+        let counted = server.metric("editwar_events_total{outcome=\"write\"}");
+        assert_eq!(counted as usize, lines.len(), "each write counts once");
+    }
+    // One process alone would miss what another one reads, and says so after a minute.
+    crate::envtest::pause(65_000);
+    for server in &replicas {
+        assert_eq!(server.get("/readyz").0, 200, "{}", server.said());
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::enforce::fake_api::{FakeApi, Reply};
 use crate::enforce::fixtures::{GET_SHOP, GET_WEB, PATCH_WEB, found, key, namespace, target, verdict};
 use crate::enforce::leader_election::LeaseStatus;
 use crate::enforce::plan::ResumeReason;
+use crate::pipeline::Pipeline;
 
 const LONG: Duration = Duration::from_secs(3600);
 
@@ -35,7 +36,7 @@ impl Setup {
             events: Events::new(events.client(), "test"),
             selection: Selection::default(),
             pauses: Pauses::default(),
-            pipeline: Arc::new(Pipeline::new(Default::default(), Default::default())),
+            lifted_pauses: Arc::new(Pipeline::new(Default::default(), Default::default())),
             leadership,
         };
         Setup { api, events, executor, _lease: lease }

@@ -14,9 +14,11 @@ const NOW: Now = Now { clock: 1_000_000, latest: None };
 fn enforcer(api: &FakeApi) -> (watch::Sender<LeaseStatus>, Enforcer) {
     let (lease, leadership) = Leadership::held_for(Duration::from_secs(3600));
     let selection = Selection { resources: vec![("deployments".into(), "apps".into())], ..Selection::default() };
+    let pipeline = Arc::new(Pipeline::new(Default::default(), Default::default()));
     let enforcer = Enforcer::new(Parts {
         client: api.client(),
-        pipeline: Arc::new(Pipeline::new(Default::default(), Default::default())),
+        pipeline: pipeline.clone(),
+        lifted_pauses: pipeline,
         metrics: metrics(),
         selection,
         account: "editwar".to_owned(),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext, Rebalance};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 use rdkafka::util::Timeout;
 
@@ -150,6 +150,10 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        // The reader of the log asks to be told of the end of the partition, and librdkafka reports it here, too.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+            return;
+        }
         self.metrics.count_kafka_error();
         let (mut warned, now, kind) = (lock(&self.warned), Instant::now(), error.to_string());
         warned.retain(|_, at| *at + WARN_EVERY > now);

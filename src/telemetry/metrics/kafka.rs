@@ -10,7 +10,6 @@ pub(super) struct KafkaMetrics {
     pub(super) lag: IntGaugeVec,
     pub(super) partitions: IntGaugeVec,
     pub(super) errors: IntCounter,
-    pub(super) leader: IntGaugeVec,
     pub(super) current: IntGaugeVec,
 }
 
@@ -27,11 +26,6 @@ impl KafkaMetrics {
             partitions: registrar.gauges(
                 "editwar_kafka_partitions",
                 "Partitions of a topic that this process reads.",
-                &["topic"],
-            ),
-            leader: registrar.gauges(
-                "editwar_log_leader",
-                "Whether this replica leads those that share a log.",
                 &["topic"],
             ),
             current: registrar.gauges(

@@ -52,7 +52,7 @@ pub(super) struct Claims {
     me: String,
     current: Option<Current>,
     /// Epochs and holders of the claims so far, as long as it is uncertain which of them count, because an earlier claim than the
-    /// first one that was read may have decided. Whoever leads repeats its claim, and nobody else does.
+    /// first one that was read may have decided. Only the leader repeats its claim.
     candidates: Option<VecDeque<(u64, String)>>,
     /// When the latest valid claim was read.
     seen: Instant,
@@ -87,7 +87,7 @@ impl Claims {
         let sent = sent.map(|(_, at)| *at);
         if let Some(candidates) = &mut self.candidates {
             let candidate = (claim.epoch, claim.holder.clone());
-            // A claim that takes over may be in vain, and is repeated with another epoch at most.
+            // A claim to take over may be in vain. Only a claim that repeats another one has nothing that expired before it.
             if candidates.contains(&candidate) && claim.after.is_none() {
                 self.candidates = None;
             } else {

@@ -1,15 +1,19 @@
-//! The lead among replicas, by the claims that this one reads and sends.
+//! Whether this replica leads, by the claims that it reads and sends.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{IntGaugeVec, Opts};
 
 use super::claims::{Claim, Claims};
 use super::message::Notice;
 use super::producer::Producer;
 use crate::audit::event::Micros;
+use crate::notify::LiftedPauses;
 use crate::notify::turn::Turn;
 use crate::pipeline::key::ObjectKey;
-use crate::telemetry::metrics::Metrics;
 use crate::util::clock;
 use crate::util::lock::lock;
 
@@ -17,17 +21,23 @@ use crate::util::lock::lock;
 pub(super) struct Lead {
     claims: Mutex<Claims>,
     producer: Arc<Producer>,
-    metrics: Metrics,
+}
+
+/// The metric that says whether this replica leads. It is computed when it is read, because the lead ends by the clock.
+#[derive(Clone)]
+pub(super) struct LeadGauge {
+    lead: Arc<Lead>,
+    gauge: IntGaugeVec,
 }
 
 // === impl Lead ===
 
 impl Lead {
-    pub(super) fn new(producer: Arc<Producer>, metrics: Metrics) -> Lead {
+    pub(super) fn new(producer: Arc<Producer>) -> Lead {
         let host = std::env::var("HOSTNAME").unwrap_or_default();
         // A process that is started again is another one: what the one before has sent may still arrive.
         let me = format!("{host}/{}/{}", std::process::id(), clock::now());
-        Lead { claims: Mutex::new(Claims::new(me, Instant::now())), producer, metrics }
+        Lead { claims: Mutex::new(Claims::new(me, Instant::now())), producer }
     }
 
     /// Processes the next claim in the log.
@@ -40,11 +50,6 @@ impl Lead {
             (true, false) => tracing::info!(latest = claim.holder, "this replica no longer leads"),
             _ => {}
         }
-    }
-
-    /// Tells all replicas that a person has lifted the pause of an object.
-    pub(super) fn tell_resumed(&self, object: &ObjectKey, at: Micros) {
-        self.producer.notify(&Notice::Resumed { object: object.as_ref().to_owned(), at });
     }
 
     /// Waits until what was told is stored, for some seconds at most.
@@ -60,10 +65,12 @@ impl Lead {
             self.producer.notify(&Notice::Claim(claim));
         }
     }
+}
 
-    /// Sets the metric.
-    pub(super) fn record(&self) {
-        self.metrics.set_log_leader(&self.producer.topic, self.is_mine(Duration::ZERO));
+/// All replicas are told, this one included.
+impl LiftedPauses for Lead {
+    fn lift(&self, object: &ObjectKey, at: Micros) {
+        self.producer.notify(&Notice::Resumed { object: object.as_ref().to_owned(), at });
     }
 }
 
@@ -74,5 +81,27 @@ impl Turn for Lead {
 
     fn tell_published(&self, id: String) {
         self.producer.notify(&Notice::Published(id));
+    }
+}
+
+// === impl LeadGauge ===
+
+impl LeadGauge {
+    pub(super) fn new(lead: Arc<Lead>) -> LeadGauge {
+        let options = Opts::new("editwar_log_leader", "Whether this replica leads those that share a log.");
+        let gauge = IntGaugeVec::new(options, &["topic"]).expect("the name is valid");
+        LeadGauge { lead, gauge }
+    }
+}
+
+impl Collector for LeadGauge {
+    fn desc(&self) -> Vec<&Desc> {
+        self.gauge.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let leads = self.lead.is_mine(Duration::ZERO);
+        self.gauge.with_label_values(&[self.lead.producer.topic()]).set(leads.into());
+        self.gauge.collect()
     }
 }

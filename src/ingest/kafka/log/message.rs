@@ -13,7 +13,7 @@ pub(super) enum Message {
     Notice(Notice),
 }
 
-/// A message of the log that is no write.
+/// A message that does not contain a write.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Notice {

@@ -1,9 +1,9 @@
 //! The log that replicas share: a topic with one partition, so that all replicas read the writes in one order.
 //!
-//! Each replica accepts batches, and acknowledges them once the brokers have stored their writes ([`producer`]). Each replica
-//! reads all writes ([`reader`]) and observes them, those that it has written included. So all have the same state, and each
-//! can answer every question. One of them leads and publishes what they find (`lead`); who that is follows from messages in the
-//! log (`claims`).
+//! Each replica accepts batches, and acknowledges them once the brokers have stored their writes (`producer`). Each replica
+//! reads and observes all writes, including its own (`reader`). So all of them have the same state, and each can answer every
+//! question. One of them leads and publishes what they find (`lead`, `transitions`). Which one it is follows from messages in
+//! the log (`claims`).
 
 #[cfg(feature = "kafka")]
 mod claims;
@@ -17,6 +17,8 @@ mod producer;
 mod reader;
 #[cfg(feature = "kafka")]
 mod topic;
+#[cfg(feature = "kafka")]
+mod transitions;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -27,12 +29,19 @@ use super::{Error, Settings};
 use crate::audit::event::Micros;
 use crate::journal::append::Append;
 use crate::journal::committer::Journal;
-use crate::notify::Sinks;
 use crate::notify::turn::{Outlet, Turn, Unpublished};
+use crate::notify::{LiftedPauses, Sinks};
 use crate::pipeline::Pipeline;
-use crate::pipeline::key::ObjectKey;
 use crate::telemetry::metrics::Metrics;
 use crate::util::readiness::Readiness;
+
+/// The only partition.
+#[cfg(feature = "kafka")]
+const PARTITION: i32 = 0;
+/// Maximum size of a message in bytes. An object in etcd has at most 1.5 MiB, an event has two of them, and both are
+/// compressed.
+#[cfg(feature = "kafka")]
+const MESSAGE_BYTES_MAX: usize = 3 << 20;
 
 /// Which topic it is, and how to connect.
 #[derive(Clone, Debug)]
@@ -71,12 +80,13 @@ pub(crate) struct Target {
 }
 
 /// A log that is open.
-#[derive(Clone)]
 pub(crate) struct Log {
     /// Stores writes.
     pub append: Arc<dyn Append>,
     /// Whether this replica publishes what all have found.
     pub turn: Arc<dyn Turn>,
+    /// Tells all replicas of lifted pauses.
+    pub lifted_pauses: Arc<dyn LiftedPauses>,
     /// Where it publishes transitions, besides other receivers.
     pub transitions: Option<Arc<dyn Outlet>>,
     #[cfg(feature = "kafka")]
@@ -105,14 +115,14 @@ impl Log {
     #[cfg(feature = "kafka")]
     pub(crate) fn open(settings: LogSettings, metrics: &Metrics) -> Result<Log, Error> {
         let producer = Arc::new(producer::Producer::new(&settings, metrics.clone())?);
-        let lead = Arc::new(lead::Lead::new(producer.clone(), metrics.clone()));
-        let transitions = match &settings.transitions {
-            Some(topic) => {
-                Some(Arc::new(producer::Transitions::new(&settings, topic, metrics.clone())?) as Arc<dyn Outlet>)
-            }
-            None => None,
-        };
-        Ok(Log { append: producer, turn: lead.clone(), transitions, settings, lead })
+        let lead = Arc::new(lead::Lead::new(producer.clone()));
+        metrics.register(lead::LeadGauge::new(lead.clone()));
+        let transitions = settings.transitions.as_ref().map(|topic| {
+            let transitions = transitions::Transitions::new(&settings, topic, metrics.clone())?;
+            Ok::<_, Error>(Arc::new(transitions) as Arc<dyn Outlet>)
+        });
+        let transitions = transitions.transpose()?;
+        Ok(Log { append: producer, turn: lead.clone(), lifted_pauses: lead.clone(), transitions, settings, lead })
     }
 
     /// Returns an error.
@@ -123,16 +133,6 @@ impl Log {
     pub(crate) fn open(_: LogSettings, _: &Metrics) -> Result<Log, Error> {
         Err(Error::Unsupported)
     }
-
-    /// Tells all replicas that a person has lifted the pause of an object.
-    #[cfg(feature = "kafka")]
-    pub(crate) fn tell_resumed(&self, object: &ObjectKey, at: Micros) {
-        self.lead.tell_resumed(object, at);
-    }
-
-    /// Cannot be called: there is no log.
-    #[cfg(not(feature = "kafka"))]
-    pub(crate) fn tell_resumed(&self, _: &ObjectKey, _: Micros) {}
 
     /// Waits until what was told is stored, for some seconds at most.
     pub(crate) fn flush(&self) {

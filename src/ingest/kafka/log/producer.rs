@@ -1,4 +1,5 @@
-//! Writes records to the log. A batch is acknowledged when the brokers have confirmed all of its records.
+//! Sends messages, and says when the brokers have stored them: writes to the log, whose batch is acknowledged then, and what
+//! replicas tell each other.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -6,77 +7,87 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use rdkafka::config::ClientConfig;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::KafkaError;
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use tokio::sync::oneshot;
 
-use super::LogSettings;
 use super::message::Notice;
-use crate::ingest::intake::LOG_MESSAGE_BYTES_MAX;
+use super::{LogSettings, MESSAGE_BYTES_MAX, PARTITION};
 use crate::ingest::kafka::Error;
 use crate::ingest::kafka::client::{self, Context};
 use crate::journal::append::Append;
 use crate::journal::committer::Unavailable;
 use crate::journal::record::Record;
-use crate::notify::turn::{Outlet, Unstored};
 use crate::telemetry::metrics::Metrics;
 use crate::util::clock;
 use crate::util::lock::lock;
 
-/// The only partition.
-pub(super) const PARTITION: i32 = 0;
-/// How long the brokers may take to confirm a record. kube-apiserver gives a batch 30 seconds.
+/// How long the brokers may take to confirm a write. kube-apiserver gives a batch 30 seconds.
 const CONFIRMED_WITHIN: Duration = Duration::from_secs(20);
-/// The same for a transition: the lead may end soon after.
-const TRANSITION_WITHIN: Duration = Duration::from_secs(4);
-/// Memory for records that are not confirmed yet, in kB. More are rejected.
+/// Memory for messages that are not confirmed yet, in kB. More are rejected.
 const UNCONFIRMED_KB: &str = "32768";
-/// How long records wait for others, so that they are sent and stored together.
+/// How long messages wait for others, so that they are sent and stored together.
 const LINGER_MS: &str = "2";
 /// Compresses again across records, which resemble each other.
 const COMPRESSION: &str = "lz4";
-/// Errors that another attempt does not change.
-const PERMANENT: [RDKafkaErrorCode; 2] =
-    [RDKafkaErrorCode::TopicAuthorizationFailed, RDKafkaErrorCode::MessageSizeTooLarge];
-/// How long a stop waits for the confirmation of records that nobody waits for.
+/// Space in a message besides a record: its headers.
+const HEADER_BYTES_MAX: usize = 64 << 10;
+/// How long a stop waits for the confirmation of messages that nobody waits for.
 const FLUSH: Duration = Duration::from_secs(5);
 
-/// Appends to the log.
+/// Resolves when the brokers have confirmed messages, or have not in time.
+type Confirmation = oneshot::Receiver<Result<(), KafkaError>>;
+
+/// Sends messages to one topic.
 pub(super) struct Producer {
     client: Mutex<Arc<ThreadedProducer<Context>>>,
     settings: LogSettings,
     metrics: Metrics,
     /// How long the brokers may take to confirm a message.
     within: Duration,
-    pub(super) topic: String,
-    /// Why the latest record was not stored, until another one is.
-    trouble: Arc<Mutex<Option<String>>>,
+    topic: String,
+    /// Whether the latest batch was not stored.
+    is_failing: AtomicBool,
 }
 
-/// The records of one batch.
+/// Messages that are confirmed together.
 pub(in crate::ingest::kafka) struct Group {
-    /// Number of records that are not confirmed yet.
+    /// Number of messages that are not confirmed yet.
     left: AtomicUsize,
-    has_failed: AtomicBool,
-    done: Mutex<Option<oneshot::Sender<Result<(), Unavailable>>>>,
-    /// Where the reason of a failure is noted. The first one is reported in the log.
-    trouble: Arc<Mutex<Option<String>>>,
+    /// Why one of them was not stored.
+    failure: Mutex<Option<KafkaError>>,
+    done: Mutex<Option<oneshot::Sender<Result<(), KafkaError>>>>,
 }
 
 // === impl Producer ===
 
 impl Producer {
+    /// Creates the producer of the log.
+    ///
     /// # Errors
     /// A file cannot be read, or the settings are not accepted.
     pub(super) fn new(settings: &LogSettings, metrics: Metrics) -> Result<Producer, Error> {
         Producer::to(settings, &settings.topic, CONFIRMED_WITHIN, metrics)
     }
 
-    fn to(settings: &LogSettings, topic: &str, within: Duration, metrics: Metrics) -> Result<Producer, Error> {
+    /// Creates a producer of another topic, whose brokers have this time to confirm a message.
+    ///
+    /// # Errors
+    /// A file cannot be read, or the settings are not accepted.
+    pub(super) fn to(
+        settings: &LogSettings,
+        topic: &str,
+        within: Duration,
+        metrics: Metrics,
+    ) -> Result<Producer, Error> {
         let client = Mutex::new(Arc::new(client(settings, within, metrics.clone())?));
         let (settings, topic) = (settings.clone(), topic.to_owned());
-        Ok(Producer { client, settings, metrics, within, topic, trouble: Arc::default() })
+        Ok(Producer { client, settings, metrics, within, topic, is_failing: AtomicBool::default() })
+    }
+
+    pub(super) fn topic(&self) -> &str {
+        &self.topic
     }
 
     /// Returns the client. After an error from which it does not recover, there is a new one.
@@ -92,108 +103,112 @@ impl Producer {
         current.clone()
     }
 
-    /// Sends a message that is no write, without waiting for its confirmation.
-    pub(super) fn notify(&self, notice: &Notice) {
-        let text = serde_json::to_vec(notice).expect("names and numbers are written to memory");
-        let group = Arc::new(self.group(1, None));
-        let message = BaseRecord::with_opaque_to(&self.topic, group)
-            .partition(PARTITION)
-            .key(&[][..])
-            .payload(&text)
-            .timestamp(clock::now() / 1_000);
-        if let Err((error, message)) = self.client().send(message) {
-            message.delivery_opaque.settle(Err(&error));
-        }
-    }
-
-    fn group(&self, count: usize, done: Option<oneshot::Sender<Result<(), Unavailable>>>) -> Group {
-        Group {
-            left: AtomicUsize::new(count),
-            has_failed: AtomicBool::new(false),
-            done: Mutex::new(done),
-            trouble: self.trouble.clone(),
-        }
-    }
-
-    /// Sends records. Returns what resolves when all are confirmed, or `None` if there are none.
-    fn send(&self, records: &[Record]) -> Option<oneshot::Receiver<Result<(), Unavailable>>> {
-        if records.is_empty() {
-            return None;
-        }
-        let (done, is_done) = oneshot::channel();
-        // One more than records, until all are sent.
-        let group = Arc::new(self.group(records.len() + 1, Some(done)));
+    /// Sends messages: keys and contents.
+    pub(super) fn send<K: AsRef<[u8]>, P: AsRef<[u8]>>(
+        &self,
+        messages: impl ExactSizeIterator<Item = (K, P)>,
+    ) -> Confirmation {
+        let (group, confirmation) = Group::of(messages.len());
         let (client, at_ms) = (self.client(), clock::now() / 1_000);
-        let mut key = Vec::new();
-        for record in records {
-            key.clear();
-            key.extend_from_slice(&record.key.0);
-            key.extend_from_slice(record.object.as_ref().as_bytes());
+        for (key, content) in messages {
             let message = BaseRecord::with_opaque_to(&self.topic, group.clone())
                 .partition(PARTITION)
-                .key(&key)
-                .payload(&record.packed)
+                .key(key.as_ref())
+                .payload(content.as_ref())
                 .timestamp(at_ms);
             if let Err((error, message)) = client.send(message) {
-                message.delivery_opaque.settle(Err(&error));
+                message.delivery_opaque.settle(Err(error));
             }
         }
         group.settle(Ok(()));
-        Some(is_done)
-    }
-}
-
-impl Append for Producer {
-    fn append(&self, records: Vec<Record>) -> BoxFuture<'_, Result<(), Unavailable>> {
-        let is_done = self.send(&records);
-        Box::pin(async move {
-            match is_done {
-                Some(is_done) => is_done.await.unwrap_or(Err(Unavailable)),
-                None => Ok(()),
-            }
-        })
+        confirmation
     }
 
-    fn append_blocking(&self, records: Vec<Record>) -> Result<(), Unavailable> {
-        self.send(&records).map_or(Ok(()), |is_done| is_done.blocking_recv().unwrap_or(Err(Unavailable)))
+    /// Sends a notice without waiting for its confirmation.
+    pub(super) fn notify(&self, notice: &Notice) {
+        let text = serde_json::to_vec(notice).expect("names and numbers are written to memory");
+        drop(self.send(std::iter::once((b"", text))));
     }
 
-    /// Always accepts: only an attempt shows whether the brokers confirm again.
-    fn check(&self) -> Result<(), String> {
-        Ok(())
-    }
-}
-
-impl Producer {
     /// Waits until everything that was sent is stored, for some seconds at most.
     pub(super) fn flush(&self) {
         if let Err(error) = self.client().flush(FLUSH) {
             tracing::debug!(%error, "Kafka: records of rejected batches and notices are not confirmed");
         }
     }
+
+    fn send_records(&self, records: &[Record]) -> Confirmation {
+        let key = |record: &Record| [&record.key.0, record.object.as_ref().as_bytes()].concat();
+        self.send(records.iter().map(|record| (key(record), &record.packed)))
+    }
+
+    /// Returns whether records are stored. Logs the first failure, and its end.
+    fn confirmed(&self, outcome: Result<Result<(), KafkaError>, oneshot::error::RecvError>) -> Result<(), Unavailable> {
+        match outcome {
+            Ok(Ok(())) => {
+                if self.is_failing.swap(false, Ordering::Relaxed) {
+                    tracing::info!("Kafka: the brokers store writes again");
+                }
+                return Ok(());
+            }
+            Ok(Err(error)) if !self.is_failing.swap(true, Ordering::Relaxed) => {
+                tracing::error!(%error, "Kafka: the brokers do not store writes; batches are rejected until they do");
+            }
+            _ => {}
+        }
+        Err(Unavailable)
+    }
+}
+
+impl Append for Producer {
+    fn append(&self, records: Vec<Record>) -> BoxFuture<'_, Result<(), Unavailable>> {
+        Box::pin(async move {
+            match &*records {
+                [] => Ok(()),
+                records => self.confirmed(self.send_records(records).await),
+            }
+        })
+    }
+
+    fn append_blocking(&self, records: Vec<Record>) -> Result<(), Unavailable> {
+        match &*records {
+            [] => Ok(()),
+            records => self.confirmed(self.send_records(records).blocking_recv()),
+        }
+    }
+
+    /// Always accepts: only an attempt shows whether the brokers confirm again.
+    fn check(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn record_bytes_max(&self) -> usize {
+        MESSAGE_BYTES_MAX - HEADER_BYTES_MAX
+    }
 }
 
 // === impl Group ===
 
 impl Group {
-    /// Notes the outcome of one record.
-    fn settle(&self, outcome: Result<(), &KafkaError>) {
+    /// Returns a group of so many messages, of which all must be sent before it is complete.
+    fn of(count: usize) -> (Arc<Group>, Confirmation) {
+        let (done, confirmation) = oneshot::channel();
+        // One more for the end of sending.
+        let left = AtomicUsize::new(count + 1);
+        (Arc::new(Group { left, failure: Mutex::default(), done: Mutex::new(Some(done)) }), confirmation)
+    }
+
+    /// Notes the outcome of one message.
+    fn settle(&self, outcome: Result<(), KafkaError>) {
         if let Err(error) = outcome {
-            self.has_failed.store(true, Ordering::Relaxed);
-            if lock(&self.trouble).replace(error.to_string()).is_none() {
-                tracing::error!(%error, "Kafka: the brokers do not store writes; batches are rejected until they do");
-            }
+            *lock(&self.failure) = Some(error);
         }
         if self.left.fetch_sub(1, Ordering::AcqRel) > 1 {
             return;
         }
-        let has_failed = self.has_failed.load(Ordering::Relaxed);
-        if !has_failed && lock(&self.trouble).take().is_some_and(|reason| !reason.is_empty()) {
-            tracing::info!("Kafka: the brokers store writes again");
-        }
         if let Some(done) = lock(&self.done).take() {
-            // The client that posted the batch may be gone.
-            let _ = done.send(if has_failed { Err(Unavailable) } else { Ok(()) });
+            // Nobody waits for a notice, and the client that posted a batch may be gone.
+            let _ = done.send(lock(&self.failure).take().map_or(Ok(()), Err));
         }
     }
 }
@@ -202,7 +217,7 @@ impl ProducerContext for Context {
     type DeliveryOpaque = Arc<Group>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, group: Arc<Group>) {
-        group.settle(result.as_ref().map(drop).map_err(|(error, _)| error));
+        group.settle(result.as_ref().map(drop).map_err(|(error, _)| error.clone()));
     }
 }
 
@@ -219,46 +234,8 @@ fn config(settings: &LogSettings, within: Duration) -> Result<ClientConfig, Erro
         .set("acks", "all")
         .set("message.timeout.ms", within.as_millis().to_string())
         .set("queue.buffering.max.kbytes", UNCONFIRMED_KB)
-        .set("message.max.bytes", LOG_MESSAGE_BYTES_MAX.to_string())
+        .set("message.max.bytes", MESSAGE_BYTES_MAX.to_string())
         .set("linger.ms", LINGER_MS)
         .set("compression.type", COMPRESSION);
     Ok(config)
-}
-
-/// The topic for transitions.
-pub(super) struct Transitions(Producer);
-
-// === impl Transitions ===
-
-impl Transitions {
-    /// # Errors
-    /// A file cannot be read, or the settings are not accepted.
-    pub(super) fn new(settings: &LogSettings, topic: &str, metrics: Metrics) -> Result<Transitions, Error> {
-        Ok(Transitions(Producer::to(settings, topic, TRANSITION_WITHIN, metrics)?))
-    }
-}
-
-impl Outlet for Transitions {
-    fn put(&self, object: &str, event: &[u8]) -> BoxFuture<'_, Result<(), Unstored>> {
-        let (done, is_done) = oneshot::channel();
-        // The caller reports the reason. It is not the first one, so that it is not logged here, too.
-        let trouble = Arc::new(Mutex::new(Some(String::new())));
-        let group = Arc::new(Group { trouble: trouble.clone(), ..self.0.group(1, Some(done)) });
-        let message = BaseRecord::with_opaque_to(&self.0.topic, group).key(object).payload(event);
-        if let Err((error, message)) = self.0.client().send(message) {
-            message.delivery_opaque.settle(Err(&error));
-        }
-        Box::pin(async move {
-            if is_done.await.is_ok_and(|outcome| outcome.is_ok()) {
-                return Ok(());
-            }
-            let reason = lock(&trouble).take().unwrap_or_default();
-            let is_temporary = !PERMANENT.iter().any(|code| reason.contains(&format!("{code:?}")));
-            Err(Unstored { reason, is_temporary })
-        })
-    }
-
-    fn name(&self) -> &str {
-        &self.0.topic
-    }
 }

@@ -14,9 +14,8 @@ use tokio::sync::oneshot;
 
 use super::lead::Lead;
 use super::message::{Message, Notice};
-use super::producer::PARTITION;
 use super::topic::{self, Refusal};
-use super::{LogSettings, Reading, Target};
+use super::{LogSettings, PARTITION, Reading, Target};
 use crate::audit::event::Micros;
 use crate::ingest::intake::count_wrong_clocks;
 use crate::ingest::kafka::client::{self, Context};
@@ -143,7 +142,6 @@ impl Reader {
             if self.is_live && self.target.readiness.is_ready() {
                 self.lead.claim();
             }
-            self.lead.record();
         }
     }
 
@@ -276,7 +274,7 @@ impl Reader {
         match notice {
             Notice::Claim(claim) => self.lead.follow(claim),
             Notice::Published(id) => self.target.unpublished.iter().for_each(|unpublished| unpublished.forget(id)),
-            Notice::Resumed { object, at } => self.target.pipeline.resume_here(&ObjectKey::from(object.as_str()), *at),
+            Notice::Resumed { object, at } => self.target.pipeline.resume(&ObjectKey::from(object.as_str()), *at),
         }
     }
 
@@ -337,6 +335,5 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         self.set_current(false);
-        self.target.metrics.set_log_leader(&self.settings.topic, false);
     }
 }

@@ -7,14 +7,15 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::runtime::Handle;
 
-use super::LogSettings;
-use crate::ingest::intake::LOG_MESSAGE_BYTES_MAX;
+use super::{LogSettings, MESSAGE_BYTES_MAX};
 use crate::ingest::kafka::Sasl;
 use crate::ingest::kafka::client::{self, Context};
 use crate::telemetry::metrics::Metrics;
 
 /// How long the brokers may take to answer.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
+/// Number of copies with which one broker may be down while two confirm each write.
+const COPIES_SAFE: usize = 3;
 /// The replication factor that brokers are configured with.
 const DEFAULT_REPLICATION: i32 = -1;
 
@@ -41,14 +42,14 @@ pub(super) fn prepare(
 ) -> Result<(), Refusal> {
     // The client for administration does not ask for tokens. The topics must already exist, and are not checked further.
     if matches!(settings.kafka.sasl, Some(Sasl::Token { .. })) {
-        return check_partitions(settings, consumer);
+        return copies(settings, consumer).map(drop);
     }
     let config = client::config(&settings.kafka).map_err(|error| Refusal::Unsuitable(error.to_string()))?;
     let context = Context::new(&settings.kafka, metrics.clone());
     let admin: AdminClient<Context> = config.create_with_context(context).map_err(Refusal::Unreachable)?;
     let topic = settings.topic.as_str();
     let retention_ms = (settings.retention.max(settings.window) / 1_000).to_string();
-    let bytes_max = LOG_MESSAGE_BYTES_MAX.to_string();
+    let bytes_max = MESSAGE_BYTES_MAX.to_string();
     let new = NewTopic::new(topic, 1, TopicReplication::Fixed(DEFAULT_REPLICATION))
         .set("retention.ms", &retention_ms)
         .set("cleanup.policy", "delete")
@@ -72,11 +73,11 @@ pub(super) fn prepare(
             Err((_, code)) => return Err(Refusal::Unreachable(KafkaError::AdminOp(code))),
         }
     }
-    check_partitions(settings, consumer)?;
+    let copies = copies(settings, consumer)?;
     let resource = [ResourceSpecifier::Topic(topic)];
     let described = handle.block_on(admin.describe_configs(&resource, &options)).map_err(Refusal::Unreachable)?;
     match described.into_iter().next() {
-        Some(Ok(found)) => check(&found, settings),
+        Some(Ok(found)) => check(&found, copies, settings),
         // Whether it is suitable is not known without the right to read its configuration.
         Some(Err(error)) => {
             tracing::warn!(topic, %error, "Kafka: the configuration of the topic cannot be checked");
@@ -86,17 +87,18 @@ pub(super) fn prepare(
     }
 }
 
-/// Checks that there is one partition.
-fn check_partitions(settings: &LogSettings, consumer: &BaseConsumer<Context>) -> Result<(), Refusal> {
+/// Checks that there is one partition, and returns the number of its copies.
+fn copies(settings: &LogSettings, consumer: &BaseConsumer<Context>) -> Result<usize, Refusal> {
     let topic = settings.topic.as_str();
     let metadata = consumer.fetch_metadata(Some(topic), ANSWERED_WITHIN).map_err(Refusal::Unreachable)?;
-    match metadata.topics().first().map(|topic| (topic.partitions().len(), topic.error())) {
-        Some((1, None)) => Ok(()),
+    match metadata.topics().first().map(|topic| (topic.partitions(), topic.error())) {
+        Some(([partition], None)) => Ok(partition.replicas().len()),
         // It was created a moment ago, or may not be read.
         Some((_, Some(error))) => Err(Refusal::Unreachable(KafkaError::MetadataFetch(RDKafkaErrorCode::from(error)))),
         Some((partitions, None)) => Err(Refusal::Unsuitable(format!(
-            "topic {topic} has {partitions} partitions, but replicas need one order of all writes: create a topic with one \
-             partition, or set another name as journal.kafka.topic"
+            "topic {topic} has {} partitions, but replicas need one order of all writes: create a topic with one \
+             partition, or set another name as journal.kafka.topic",
+            partitions.len()
         ))),
         None => Err(Refusal::Unreachable(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopic))),
     }
@@ -115,7 +117,8 @@ fn is_refused(code: RDKafkaErrorCode) -> bool {
     matches!(code, RDKafkaErrorCode::PolicyViolation | RDKafkaErrorCode::InvalidConfig)
 }
 
-fn check(found: &ConfigResource, settings: &LogSettings) -> Result<(), Refusal> {
+/// Checks the configuration of the log, of which the brokers have so many copies.
+fn check(found: &ConfigResource, copies: usize, settings: &LogSettings) -> Result<(), Refusal> {
     let value = |name: &str| found.get(name).and_then(|entry| entry.value.clone()).unwrap_or_default();
     let number = |name: &str| value(name).parse::<i64>().ok();
     let topic = &settings.topic;
@@ -132,11 +135,72 @@ fn check(found: &ConfigResource, settings: &LogSettings) -> Result<(), Refusal> 
             "topic {topic} is compacted, which deletes writes: set its cleanup.policy to delete"
         )));
     }
-    let bytes_max = LOG_MESSAGE_BYTES_MAX as i64;
+    // With fewer copies, a higher value would stop all writes while one broker is down.
+    if copies >= COPIES_SAFE && number("min.insync.replicas").is_some_and(|confirming| confirming < 2) {
+        return Err(Refusal::Unsuitable(format!(
+            "topic {topic} has {copies} copies, but a write is confirmed when one broker has it, and is lost with that broker: \
+             set its min.insync.replicas to 2"
+        )));
+    }
+    let bytes_max = MESSAGE_BYTES_MAX as i64;
     if let Some(bytes) = number("max.message.bytes").filter(|bytes| *bytes < bytes_max) {
         return Err(Refusal::Unsuitable(format!(
             "topic {topic} accepts messages of {bytes} bytes, but a write has up to {bytes_max}: raise its max.message.bytes"
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::admin::{ConfigEntry, ConfigSource, OwnedResourceSpecifier};
+
+    use super::*;
+
+    /// Returns why a topic with this configuration is refused, if it is.
+    fn refusal(copies: usize, entries: &[(&str, &str)]) -> Option<String> {
+        let entry = |(name, value): &(&str, &str)| ConfigEntry {
+            name: (*name).to_owned(),
+            value: Some((*value).to_owned()),
+            source: ConfigSource::Default,
+            is_read_only: false,
+            is_default: true,
+            is_sensitive: false,
+        };
+        let found = ConfigResource {
+            specifier: OwnedResourceSpecifier::Topic("writes".to_owned()),
+            entries: entries.iter().map(entry).collect(),
+        };
+        let settings = LogSettings {
+            kafka: Default::default(),
+            topic: "writes".to_owned(),
+            transitions: None,
+            retention: 7 * 24 * 3_600_000_000,
+            window: 2 * 3_600_000_000,
+        };
+        check(&found, copies, &settings).err().map(|refusal| refusal.to_string())
+    }
+
+    #[test]
+    fn a_topic_that_loses_what_was_acknowledged_is_refused_with_what_to_change() {
+        let good = [
+            ("retention.ms", "7200000"),
+            ("cleanup.policy", "delete"),
+            ("max.message.bytes", "3145728"),
+            ("min.insync.replicas", "2"),
+        ];
+        assert_eq!(refusal(3, &good), None);
+        assert_eq!(refusal(3, &[("retention.ms", "-1")]), None, "for ever");
+        assert_eq!(refusal(3, &[]), None, "nothing is known");
+        assert_eq!(refusal(2, &[("min.insync.replicas", "1")]), None, "two would stop writes without one broker");
+        for (key, value) in [
+            ("retention.ms", "7199999"),
+            ("cleanup.policy", "compact,delete"),
+            ("max.message.bytes", "1048588"),
+            ("min.insync.replicas", "1"),
+        ] {
+            let why = refusal(3, &[(key, value)]).unwrap_or_else(|| panic!("{key} {value}"));
+            assert!(why.contains(&format!("its {key}")), "{why}");
+        }
+    }
 }
