@@ -193,11 +193,13 @@ mod tests {
             let claim = all[0].next(start + after * SECOND, 5).unwrap();
             read(&mut all, &claim, start + after * SECOND);
         }
-        let now = start + 26 * SECOND;
-        let (repeated, other) = (all[0].next(now, 6).unwrap(), all[1].next(now, 6).unwrap());
+        // It is repeated in time, and arrives when the other one has waited long enough.
+        let (sent, now) = (start + 24 * SECOND, start + 26 * SECOND);
+        let (repeated, other) = (all[0].next(sent, 6).unwrap(), all[1].next(now, 6).unwrap());
+        assert_eq!((repeated.epoch, other.epoch), (5, 6));
         read(&mut all, &repeated, now);
         read(&mut all, &other, now);
-        assert_eq!((all[0].until(), all[1].until()), (Some(now + LASTS), None));
+        assert_eq!((all[0].until(), all[1].until()), (Some(sent + LASTS), None));
     }
 
     #[test]
