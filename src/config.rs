@@ -296,7 +296,13 @@ impl Config {
             limits: o.limits.over(&limits),
             is_ignored: o.ignore,
         });
-        Policy { overrides: overrides.collect(), limits, history_of: None, classes: Arc::new(self.classes()) }
+        Policy {
+            overrides: overrides.collect(),
+            limits,
+            history_of: None,
+            classes: Arc::new(self.classes()),
+            owner_labels: self.notify.owner_labels.clone(),
+        }
     }
 
     /// Returns the classification of actors.

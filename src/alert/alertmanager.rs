@@ -57,8 +57,6 @@ const SINK: &str = "alertmanager";
 pub(crate) struct Settings {
     /// Minimum confidence of a war.
     pub(crate) min_confidence: Confidence,
-    /// Keys of the labels of objects that say who owns them.
-    pub(crate) owner_labels: Vec<String>,
     /// Labels that every alert has.
     pub(crate) labels: Labels,
     /// The address of the page, for links.
@@ -177,7 +175,7 @@ impl Evaluation {
         // Only events change a verdict.
         let is_current = self.based_on.is_some_and(|(at, number)| number == events && at.elapsed() < EVALUATE);
         if !is_current {
-            let (rows, omitted) = reporter.loud_wars(OBJECTS_MAX, &settings.owner_labels);
+            let (rows, omitted) = reporter.loud_wars(OBJECTS_MAX);
             if omitted > 0 && !self.is_cut {
                 tracing::warn!(omitted, "too many objects are fought over: the least urgent ones make no alerts");
             }

@@ -152,8 +152,6 @@ pub(crate) struct Poster {
     pub(crate) receiver: Receiver,
     /// The attribute `source`.
     pub(crate) source: String,
-    /// Keys of the labels of objects that say who owns them.
-    pub(crate) owner_labels: Vec<String>,
 }
 
 // === impl Receiver ===
@@ -264,9 +262,9 @@ impl Poster {
 
     /// Returns the event for a transition, with the wars over the object as they are now.
     fn event(&self, transition: &Transition) -> Value {
-        let Transition { object: key, from, to, at } = transition;
+        let Transition { object: key, from, to, at, .. } = transition;
         let reporter = Reporter::new(&self.pipeline, &self.classes);
-        let rows = reporter.overview_of(key, &self.owner_labels);
+        let rows = reporter.overview_of(key);
         let object = rows.first().map_or_else(|| Object::from(key), |row| row.object.clone());
         let path = object.path();
         json!({

@@ -182,8 +182,12 @@ pub struct Which {
     /// Show each change of a verdict since --since (default: 1d), from the server's journal.
     #[arg(long, conflicts_with_all = ["actor", "class", "state", "confidence", "cause", "all", "top", "sort"])]
     pub transitions: bool,
+    /// Count the wars since --since (default: 1d) by cluster, namespace, kind or a label that says who owns an object, such as
+    /// team (notify.owner_labels), from the server's journal.
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["actor", "class", "state", "confidence", "cause", "all", "top", "sort", "transitions"])]
+    pub by: Option<String>,
     /// List the wars again whenever they change, until interrupted.
-    #[arg(short, long, conflicts_with = "transitions")]
+    #[arg(short, long, conflicts_with_all = ["transitions", "by"])]
     pub watch: bool,
     /// Show times in UTC instead of relative to now.
     #[arg(long)]

@@ -33,6 +33,7 @@ mod shared_log;
 mod simulate;
 mod style;
 mod timeline_chart;
+mod war_counts;
 mod wars;
 mod watch;
 mod who;

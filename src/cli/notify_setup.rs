@@ -36,7 +36,6 @@ impl Notifications {
         log: Option<&Log>,
     ) -> Result<Notifications> {
         let classes = Arc::new(config.classes());
-        let owner_labels = config.notify.owner_labels.clone();
         let page_url = config.notify.page_url.clone();
         let mut notifications = Notifications::default();
         let AlertmanagerConfig { urls, min_confidence, labels, token_file, ca_file } = &config.notify.alertmanager;
@@ -47,7 +46,6 @@ impl Notifications {
             let peers = urls.iter().map(peer).collect::<Result<_>>().context("notify.alertmanager")?;
             let settings = alertmanager::Settings {
                 min_confidence: *min_confidence,
-                owner_labels: owner_labels.clone(),
                 labels: labels.clone(),
                 page_url: page_url.clone(),
                 contexts: config.contexts(),
@@ -72,7 +70,6 @@ impl Notifications {
                 metrics: metrics.clone(),
                 receiver,
                 source: source.clone(),
-                owner_labels: owner_labels.clone(),
             };
             notifications.cloud_events.push((sink, poster));
         }

@@ -174,7 +174,6 @@ impl Server {
         control.set_stopped(config.enforce.kill_switch);
         let api = Api::new(pipeline.clone(), Arc::new(config.classes()), metrics.clone())
             .with_present(present)
-            .with_owner_labels(config.notify.owner_labels.clone())
             .with_journal(journal.clone())
             .with_contexts(config.contexts())
             .with_report_bytes_max(report_bytes_max)

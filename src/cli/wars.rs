@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use super::analyze::{self, Printed};
 use super::args::{Format, WarsArgs, Which};
 use super::connection::ServerTarget;
+use super::war_counts::WarCounts;
 use super::{Outcome, output};
 use crate::detect::verdict::State;
 use crate::query::client::with_query;
@@ -52,6 +53,9 @@ pub(super) fn list(which: &Which, namespace: Option<&str>, target: &ServerTarget
     ];
     if which.transitions {
         return transitions(which, &common, target);
+    }
+    if let Some(key) = &which.by {
+        return counts(which, key, &common, target);
     }
     let path = query(which, &common, target.context());
     if which.watch {
@@ -116,11 +120,7 @@ fn query(which: &Which, common: &[(&str, Option<&str>)], context: Option<&str>) 
 
 /// Lists transitions.
 fn transitions(which: &Which, common: &[(&str, Option<&str>)], target: &ServerTarget) -> Result<Outcome> {
-    let mut parameters = common.to_vec();
-    if which.since.is_none() {
-        parameters.push(("since", Some(TRANSITIONS_SINCE)));
-    }
-    let found: Transitions = ask(target, with_query("/api/v1/transitions", &parameters))?;
+    let found = past_transitions(which, common, target)?;
     let mut stdout = anstream::stdout().lock();
     match which.output {
         Format::Json => write!(stdout, "{}", output::json(&found)?)?,
@@ -138,6 +138,35 @@ fn transitions(which: &Which, common: &[(&str, Option<&str>)], target: &ServerTa
         .iter()
         .any(|transition| transition.to == State::Thrashing || transition.to == State::Sustained);
     Ok(if is_war { Outcome::War } else { Outcome::Calm })
+}
+
+/// Counts past wars by a key.
+fn counts(which: &Which, key: &str, common: &[(&str, Option<&str>)], target: &ServerTarget) -> Result<Outcome> {
+    let found = past_transitions(which, common, target)?;
+    let counts = WarCounts::of(&found, key);
+    let mut stdout = anstream::stdout().lock();
+    match which.output {
+        Format::Json => write!(stdout, "{}", output::json(&counts)?)?,
+        Format::Yaml => write!(stdout, "{}", output::yaml(&counts)?)?,
+        Format::Jsonl => write!(stdout, "{}", output::json_lines(&counts.groups)?)?,
+        Format::Table | Format::Wide => {
+            write!(stdout, "{}", counts.table(output::Style::of_stdout(which.output == Format::Wide)))?;
+        }
+        other => return Err(other.refused("table, wide, json, jsonl or yaml")),
+    }
+    stdout.flush()?;
+    if let Some(hint) = counts.hint() {
+        writeln!(anstream::stderr(), "{hint}")?;
+    }
+    Ok(if counts.groups.is_empty() { Outcome::Calm } else { Outcome::War })
+}
+
+fn past_transitions(which: &Which, common: &[(&str, Option<&str>)], target: &ServerTarget) -> Result<Transitions> {
+    let mut parameters = common.to_vec();
+    if which.since.is_none() {
+        parameters.push(("since", Some(TRANSITIONS_SINCE)));
+    }
+    ask(target, with_query("/api/v1/transitions", &parameters))
 }
 
 fn ask<T: DeserializeOwned>(target: &ServerTarget, path: String) -> Result<T> {

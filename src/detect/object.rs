@@ -6,6 +6,7 @@
 mod incoming;
 mod promotion;
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
 
@@ -31,6 +32,9 @@ const WRITERS_MAX: usize = 32;
 const ORIGINS_MAX: usize = 32;
 /// How far an object's times may precede the first event that arrives. Late writes are less late than that.
 const BASE_BEFORE: Micros = 10 * 60 * 1_000_000;
+
+/// Values of labels, by key.
+pub type Labels = BTreeMap<String, String>;
 
 /// Everything that is known of one object. Kept small for uncontested objects, because a cluster can have a million.
 #[derive(Clone, Debug)]
@@ -202,6 +206,18 @@ impl ObjectState {
     /// Returns the history of writes, if a second client has written.
     pub fn history(&self) -> Option<&WriteHistory> {
         self.optional.as_ref()?.conflict.as_deref().map(|conflict| &conflict.history)
+    }
+
+    /// Returns the labels with these keys, as far as they are known.
+    pub fn labels(&self, keys: &[String]) -> Labels {
+        let Some(fields) = self.history().and_then(WriteHistory::current_fields) else { return Labels::new() };
+        let value = |key: &String| {
+            // Keys are in brackets only if they are not plain names.
+            let quoted = fields.get(&format!("metadata.labels['{key}']"));
+            let value = quoted.or_else(|| fields.get(&format!("metadata.labels.{key}")))?;
+            Some((key.clone(), value.string()?))
+        };
+        keys.iter().filter_map(value).collect()
     }
 
     /// Returns the requests that were not stored, if there are any.

@@ -83,6 +83,8 @@ pub struct Policy {
     pub history_of: Option<HistoryScope>,
     /// Classifies the actors.
     pub classes: Arc<ActorClassifier>,
+    /// Keys of the labels that say who owns an object.
+    pub owner_labels: Vec<String>,
 }
 
 /// The objects of which all writes are kept.

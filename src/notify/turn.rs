@@ -37,7 +37,7 @@ pub(crate) struct Unstored {
 
 /// Returns a text that is the same for a transition and a sink in all replicas, and different for all others.
 pub(crate) fn id(sink: &str, transition: &Transition) -> String {
-    let Transition { object, from, to, at } = transition;
+    let Transition { object, from, to, at, .. } = transition;
     format!("{sink} {} {} {at} {}", from.as_str(), to.as_str(), object.as_ref())
 }
 

@@ -330,7 +330,11 @@ impl<'p> Batch<'p> {
         for (party, count) in observed.thrashing_events {
             self.thrashes.push(ThrashingEvent { object: object.clone(), party, count });
         }
-        self.transitions.extend(observed.transitions.into_iter().map(|change| Transition::new(object.clone(), change)));
+        if !observed.transitions.is_empty() {
+            let labels = table.with(&object, |state| state.labels(&policy.owner_labels)).unwrap_or_default();
+            let transition = |change| Transition::new(object.clone(), change, labels.clone());
+            self.transitions.extend(observed.transitions.into_iter().map(transition));
+        }
     }
 
     /// Records event times in their order, and the time between them unless it contains gaps. Reads count as well: time

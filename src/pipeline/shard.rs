@@ -163,8 +163,9 @@ impl Shard {
             let mut next = None;
             for object in with_hash(&mut self.objects, hash) {
                 let Some(limits) = policy.limits(&object.key.object()) else { continue };
-                for transition in object.state.advance(now, limits) {
-                    transitions.push(Transition::new(object.key.clone(), transition));
+                for change in object.state.advance(now, limits) {
+                    let labels = object.state.labels(&policy.owner_labels);
+                    transitions.push(Transition::new(object.key.clone(), change, labels));
                 }
                 next = next.into_iter().chain(object.state.new_deadline(limits)).min();
             }

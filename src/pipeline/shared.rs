@@ -104,7 +104,7 @@ impl Pipeline {
 
     /// Records that a person lifted the pause of this object. The next batch reports the transition, if there is one.
     pub fn resume(&self, key: &ObjectKey, at: Micros) {
-        lock(&self.unreported).extend(self.table.resume(key, at));
+        lock(&self.unreported).extend(self.table.resume(key, at, &self.policy));
     }
 
     /// Records that a watch has missed revisions until this time.

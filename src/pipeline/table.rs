@@ -262,10 +262,12 @@ impl Table {
     }
 
     /// Records that a person lifted the pause of this object.
-    pub(super) fn resume(&self, key: &ObjectKey, at: Micros) -> Option<Transition> {
+    pub(super) fn resume(&self, key: &ObjectKey, at: Micros, policy: &Policy) -> Option<Transition> {
         let slot = self.slot_of(key);
-        let transition = self.shard(&slot).find(&slot)?.resume(at)?;
-        Some(Transition::new(key.clone(), transition))
+        let mut shard = self.shard(&slot);
+        let object = shard.find(&slot)?;
+        let change = object.resume(at)?;
+        Some(Transition::new(key.clone(), change, object.labels(&policy.owner_labels)))
     }
 
     /// Returns the keys of objects with a history, failures or a hot loop, sorted. Queries ask about these.

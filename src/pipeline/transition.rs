@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::key::ObjectKey;
 use crate::audit::event::Micros;
+use crate::detect::object::Labels;
 use crate::detect::verdict::{State, StateChange};
 
 /// Thrashing events of one party on one object.
@@ -28,12 +29,14 @@ pub struct Transition {
     pub to: State,
     /// Its event time.
     pub at: Micros,
+    /// The labels of the object that say who owns it.
+    pub labels: Labels,
 }
 
 // === impl Transition ===
 
 impl Transition {
-    pub(super) fn new(object: ObjectKey, StateChange { from, to, at }: StateChange) -> Transition {
-        Transition { object, from, to, at }
+    pub(super) fn new(object: ObjectKey, StateChange { from, to, at }: StateChange, labels: Labels) -> Transition {
+        Transition { object, from, to, at, labels }
     }
 }

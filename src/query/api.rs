@@ -44,7 +44,6 @@ pub struct Api {
     log_level: Option<LogLevel>,
     contexts: Contexts,
     overviews: Overviews,
-    owner_labels: Arc<[String]>,
     present: PresentTime,
 }
 
@@ -120,7 +119,6 @@ impl Api {
             log_level: None,
             contexts: Contexts::default(),
             overviews: Overviews::default(),
-            owner_labels: Arc::default(),
             present: PresentTime::Clock,
         }
     }
@@ -128,11 +126,6 @@ impl Api {
     /// Adds the contexts in the user's kubeconfig to the commands of remedies.
     pub fn with_contexts(self, contexts: Contexts) -> Api {
         Api { contexts, ..self }
-    }
-
-    /// Shows these labels of objects in the overview: they say who owns an object.
-    pub fn with_owner_labels(self, labels: Vec<String>) -> Api {
-        Api { owner_labels: labels.into(), ..self }
     }
 
     /// Sets with which time events are compared to find out whether they are late.
@@ -230,10 +223,6 @@ impl Api {
 
     pub(super) fn overviews(&self) -> &Overviews {
         &self.overviews
-    }
-
-    pub(super) fn owner_labels(&self) -> &[String] {
-        &self.owner_labels
     }
 
     /// Returns the problems with the events that arrive at this server. Answers from the journal include them too,

@@ -51,7 +51,7 @@ fn make(api: &Api, before: Option<&Snapshot>) -> Snapshot {
     head.enforcer = api.enforcer().map(Control::status);
     head.coverage.problems.extend(api.live_problems());
     head.late_sources = api.late_sources(&head.coverage);
-    let rows = || reporter.overview(OBJECTS_SHOWN_MAX, api.owner_labels());
+    let rows = || reporter.overview(OBJECTS_SHOWN_MAX);
     Snapshot::make(before, started, events, head, rows)
 }
 

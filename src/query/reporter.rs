@@ -98,18 +98,18 @@ impl<'a> Reporter<'a> {
 
     /// Returns the rows of the overview, and the number of objects that are left out. `labels` are the keys of the labels
     /// that say who owns an object.
-    pub fn overview(&self, limit: usize, labels: &[String]) -> (Vec<OverviewRow>, usize) {
-        overview::rows(self, limit, labels)
+    pub fn overview(&self, limit: usize) -> (Vec<OverviewRow>, usize) {
+        overview::rows(self, limit)
     }
 
     /// Returns the rows of the wars that ever thrashed, and the number of objects that are left out.
-    pub fn loud_wars(&self, limit: usize, labels: &[String]) -> (Vec<OverviewRow>, usize) {
-        overview::loud_wars(self, limit, labels)
+    pub fn loud_wars(&self, limit: usize) -> (Vec<OverviewRow>, usize) {
+        overview::loud_wars(self, limit)
     }
 
     /// Returns the rows of one object.
-    pub fn overview_of(&self, key: &ObjectKey, labels: &[String]) -> Vec<OverviewRow> {
-        overview::rows_of(self, key, labels)
+    pub fn overview_of(&self, key: &ObjectKey) -> Vec<OverviewRow> {
+        overview::rows_of(self, key)
     }
 
     /// Returns the kinds of the objects in memory, and of how many of them fields are known.

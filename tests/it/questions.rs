@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cli::{fixture, run};
+use crate::cluster::{ALICE, BOB, Cluster, Level, OPERATOR};
 use crate::envtest::{ApiServer, pause};
 use crate::serve::Server;
 use crate::util;
@@ -182,6 +183,52 @@ fn question_which_wars_involve_gitops() {
     contains_all(&out, &["No edit war with these properties, but 1 with others"]);
     let (code, _) = ask("analyze --class gitpos", "flux-vs-alice");
     assert_eq!(code, 2);
+}
+
+#[test]
+fn question_which_team_had_the_most_wars_last_month() {
+    let folder = crate::journal::folder("by-team");
+    let server = crate::journal::start(&folder, "degrade").ready();
+    // Two over the shop's object, one over that of an object without an owner.
+    let mut cluster = Cluster::new(Level::RequestResponse);
+    let config = |team: &str| {
+        let labels = if team.is_empty() { json!({}) } else { json!({"team": team}) };
+        json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"labels": labels}, "data": {"v": "0"}})
+    };
+    for (name, team) in [("web", "shop"), ("plain", "")] {
+        cluster.create(OPERATOR, &format!("configmaps/shop/{name}"), config(team));
+    }
+    let mut fight = |name: &str| {
+        for turn in 0..30 {
+            cluster.wait(1.0);
+            let (who, value) = if turn % 2 == 0 { (ALICE, "a") } else { (BOB, "b") };
+            cluster.patch(who, &format!("configmaps/shop/{name}"), "", json!({"data": {"v": value}}));
+        }
+        // A day of peace.
+        cluster.wait(86_400.0);
+    };
+    ["web", "plain", "web"].into_iter().for_each(&mut fight);
+    cluster.create(OPERATOR, "configmaps/shop/end", config(""));
+    let lines: Vec<Vec<u8>> = cluster.lines().map(<[u8]>::to_vec).collect();
+    for batch in lines.chunks(40) {
+        assert_eq!(crate::journal::try_post(server.webhook(), &crate::journal::body(batch)), Some(200));
+    }
+    let url = server.url("");
+    let wars = |more: &[&str]| run(&[&["wars", "--server", &url, "--since", "30d"], more].concat(), None);
+    util::until("the journal has all transitions", || wars(&["--by", "team", "-o", "jsonl"]).1.contains("\"wars\":2"));
+    let (code, out, err) = wars(&["--by", "team"]);
+    assert_eq!((code, err.as_str()), (1, ""), "{out}");
+    let rows: Vec<Vec<&str>> = out.lines().map(|line| line.split_whitespace().take(4).collect()).collect();
+    assert!(rows.contains(&vec!["shop", "2", "1", "0"]) && rows.contains(&vec!["(none)", "1", "1", "0"]), "{out}");
+    assert!(out.contains("complete since"), "{out}");
+    let (_, out, err) = wars(&["--by", "owner"]);
+    assert!(out.contains("(none)") && err.contains("add it to notify.owner_labels"), "{out}{err}");
+    let (_, out, _) = wars(&["--by", "namespace", "-o", "json"]);
+    let found: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (&found["by"], &found["groups"][0]["value"], &found["groups"][0]["wars"]),
+        (&"namespace".into(), &"shop".into(), &3.into())
+    );
 }
 
 #[test]

@@ -76,6 +76,11 @@ impl FieldValue {
         self.text.as_deref()
     }
 
+    /// Returns the value if it is a text that is kept as a whole.
+    pub fn string(&self) -> Option<String> {
+        serde_json::from_str(self.text()?).ok()
+    }
+
     /// Returns the approximate bytes of its heap memory.
     pub fn bytes(&self) -> usize {
         let text = self.text.as_ref().map_or(0, |text| TEXT_BYTES + text.len());

@@ -1,11 +1,9 @@
 //! Builds the rows of the overview.
 
-use std::collections::BTreeMap;
-
 use super::Reporter;
 use crate::detect::annotations::stopping_value;
-use crate::detect::fields::{FieldValue, Fields};
-use crate::detect::object::ObjectState;
+use crate::detect::fields::Fields;
+use crate::detect::object::{Labels, ObjectState};
 use crate::detect::verdict::Confidence;
 use crate::pipeline::key::ObjectKey;
 use crate::query::views::{
@@ -17,49 +15,48 @@ use crate::query::views::{
 const FIELDS_SHOWN: usize = 8;
 const VALUES_SHOWN: usize = 3;
 
-/// Returns the rows of the most urgent objects, and the number of objects that are left out. `labels` are the keys of
-/// the labels that say who owns an object.
-pub(super) fn rows(reporter: &Reporter<'_>, limit: usize, labels: &[String]) -> (Vec<OverviewRow>, usize) {
-    select(reporter, &Filter { all: true, limit: Some(limit), ..Filter::default() }, labels)
+/// Returns the rows of the most urgent objects, and the number of objects that are left out.
+pub(super) fn rows(reporter: &Reporter<'_>, limit: usize) -> (Vec<OverviewRow>, usize) {
+    select(reporter, &Filter { all: true, limit: Some(limit), ..Filter::default() })
 }
 
 /// Returns the rows of the wars that ever thrashed, without other findings.
-pub(super) fn loud_wars(reporter: &Reporter<'_>, limit: usize, labels: &[String]) -> (Vec<OverviewRow>, usize) {
+pub(super) fn loud_wars(reporter: &Reporter<'_>, limit: usize) -> (Vec<OverviewRow>, usize) {
     // A condition on wars excludes other findings.
     let war = WarFilter { confidence: Some(Confidence::Possible), ..WarFilter::default() };
-    select(reporter, &Filter { war, limit: Some(limit), ..Filter::default() }, labels)
+    select(reporter, &Filter { war, limit: Some(limit), ..Filter::default() })
 }
 
 /// Returns the rows of one object.
-pub(super) fn rows_of(reporter: &Reporter<'_>, key: &ObjectKey, labels: &[String]) -> Vec<OverviewRow> {
+pub(super) fn rows_of(reporter: &Reporter<'_>, key: &ObjectKey) -> Vec<OverviewRow> {
     let mut rows = Vec::new();
-    add(reporter, key, &Filter { all: true, ..Filter::default() }, labels, &mut rows);
+    add(reporter, key, &Filter { all: true, ..Filter::default() }, &mut rows);
     rows
 }
 
-fn select(reporter: &Reporter<'_>, filter: &Filter, labels: &[String]) -> (Vec<OverviewRow>, usize) {
+fn select(reporter: &Reporter<'_>, filter: &Filter) -> (Vec<OverviewRow>, usize) {
     let mut omitted = 0;
     let mut rows = Vec::new();
     for key in reporter.most_urgent(filter, &mut omitted) {
-        add(reporter, &key, filter, labels, &mut rows);
+        add(reporter, &key, filter, &mut rows);
     }
     (rows, omitted)
 }
 
-fn add(reporter: &Reporter<'_>, key: &ObjectKey, filter: &Filter, labels: &[String], rows: &mut Vec<OverviewRow>) {
-    let Some(limits) = reporter.pipeline.policy().limits(&key.object()) else { return };
+fn add(reporter: &Reporter<'_>, key: &ObjectKey, filter: &Filter, rows: &mut Vec<OverviewRow>) {
+    let policy = reporter.pipeline.policy();
+    let Some(limits) = policy.limits(&key.object()) else { return };
     reporter.pipeline.table().with(key, |state| {
         let object = Object::of(key, state);
         let mut found = Report::default();
         reporter.add(&mut found, &object, state, limits, filter);
-        of_object(rows, &object, state, found, labels);
+        of_object(rows, &object, state, found, state.labels(&policy.owner_labels));
     });
 }
 
-fn of_object(rows: &mut Vec<OverviewRow>, object: &Object, state: &ObjectState, found: Report, labels: &[String]) {
+fn of_object(rows: &mut Vec<OverviewRow>, object: &Object, state: &ObjectState, found: Report, labels: Labels) {
     let fields = state.history().and_then(|history| history.current_fields());
     let is_paused = fields.is_some_and(|fields| is_paused(fields));
-    let labels = fields.map(|fields| labels_of(fields, labels)).unwrap_or_default();
     let mut add = |finding, number: usize, actors, (since, until), war, summary| {
         let id = format!("{} {finding:?} {number}", object.path());
         rows.push(OverviewRow { id, finding, object: object.clone(), actors, since, until, war, summary });
@@ -99,7 +96,7 @@ fn of_object(rows: &mut Vec<OverviewRow>, object: &Object, state: &ObjectState, 
     }
 }
 
-fn summary_of(war: War, is_paused: bool, labels: BTreeMap<String, String>) -> WarSummary {
+fn summary_of(war: War, is_paused: bool, labels: Labels) -> WarSummary {
     let progress = war.progress();
     let field_count = war.fields.len();
     let shown = |mut field: Field| {
@@ -126,21 +123,7 @@ fn summary_of(war: War, is_paused: bool, labels: BTreeMap<String, String>) -> Wa
 fn is_paused(fields: &Fields) -> bool {
     fields
         .at_or_below("metadata.annotations")
-        .any(|(path, value)| stopping_value(path).is_some_and(|stopping| text_of(value).as_deref() == Some(stopping)))
-}
-
-fn labels_of(fields: &Fields, labels: &[String]) -> BTreeMap<String, String> {
-    let value = |label: &String| {
-        // Keys are in brackets only if they are not plain names.
-        let quoted = fields.get(&format!("metadata.labels['{label}']"));
-        let value = quoted.or_else(|| fields.get(&format!("metadata.labels.{label}")))?;
-        Some((label.clone(), text_of(value)?))
-    };
-    labels.iter().filter_map(value).collect()
-}
-
-fn text_of(value: &FieldValue) -> Option<String> {
-    serde_json::from_str(value.text()?).ok()
+        .any(|(path, value)| stopping_value(path).is_some_and(|stopping| value.string().as_deref() == Some(stopping)))
 }
 
 // === impl ActorSummary ===

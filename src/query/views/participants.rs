@@ -11,6 +11,7 @@ use super::war::{Party, War};
 use super::{time, time_option};
 use crate::audit::event::Micros;
 use crate::detect::fields::{Change, EvidenceLevel};
+use crate::detect::object::Labels;
 use crate::detect::record::Record;
 use crate::detect::verdict::State;
 use crate::detect::write::{Effect, Part};
@@ -66,6 +67,9 @@ pub struct TransitionView {
     pub from: State,
     /// The state after.
     pub to: State,
+    /// The labels of the object that say who owns it: those in `notify.owner_labels`.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 /// Transitions, from the journal.
@@ -131,6 +135,7 @@ impl TransitionView {
             object: Object::named(&transition.object, None),
             from: transition.from,
             to: transition.to,
+            labels: transition.labels.clone(),
         }
     }
 }
