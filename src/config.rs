@@ -211,6 +211,22 @@ pub struct Tail {
     pub cluster: String,
     /// Checkpoint file with the read positions. Without it, a restart reads all existing files from the start.
     pub checkpoint: Option<PathBuf>,
+    /// Another editwar that gets the lines, so that a war between clients of several API servers is found. This one then only reads.
+    pub forward: Option<Forward>,
+}
+
+/// Another editwar.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Forward {
+    /// The URL of its webhook, such as `https://editwar.editwar.svc:8443/audit`, or `…/audit/CLUSTER`.
+    pub url: String,
+    /// File with a bearer token that has the right `ingest`. Read for each request.
+    #[serde(default)]
+    pub token_file: Option<PathBuf>,
+    /// CA certificates in PEM. Default: those that this machine trusts.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
 }
 
 /// The objects of the cluster that editwar watches, if there is no audit log, or one without fields.

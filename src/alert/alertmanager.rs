@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::Endpoint;
 use super::grouping::{Alert, Alerts, Labels, REMEDY, Update};
 use crate::audit::event::Micros;
 use crate::detect::actor_class::ActorClassifier;
@@ -28,6 +27,7 @@ use crate::query::views::{GONE_AFTER, OverviewRow, War, time};
 use crate::telemetry::metrics::Metrics;
 use crate::util::backoff::Backoff;
 use crate::util::clock;
+use crate::util::endpoint::Endpoint;
 
 /// How long an Alertmanager may take to answer.
 const POSTED_WITHIN: Duration = Duration::from_secs(15);

@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::Endpoint;
 use crate::detect::actor_class::ActorClassifier;
 use crate::notify::turn::{self, Outlet, Turn, Unpublished, Unstored};
 use crate::notify::{Changes, Sink};
@@ -23,6 +22,7 @@ use crate::query::reporter::Reporter;
 use crate::query::views::{Object, time};
 use crate::telemetry::metrics::Metrics;
 use crate::util::backoff::Backoff;
+use crate::util::endpoint::Endpoint;
 use crate::util::lock::lock;
 
 /// Maximum number of transitions that wait. If the receiver is gone for so long that there are more, the oldest ones are

@@ -4,12 +4,8 @@
 //!   `annotations`: what people read in it.
 //! - [`alertmanager`]: keeps the alerts of Alertmanagers up to date.
 //! - [`cloud_events`]: posts each transition.
-//! - `endpoint`: a URL to post to, with its credentials.
 
 pub(crate) mod alertmanager;
 mod annotations;
 pub(crate) mod cloud_events;
-mod endpoint;
 pub(crate) mod grouping;
-
-pub(crate) use endpoint::{Credentials, Endpoint};

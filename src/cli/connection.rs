@@ -87,6 +87,7 @@ impl ServerTarget {
             ("--client-key", file(&remote.client_key)),
         ];
         let shown = shown.into_iter().filter_map(|(flag, value)| Some(format!("{flag} {}", quoted(&value?))));
+        let shown = shown.chain(remote.insecure_skip_tls_verify.then(|| "--insecure-skip-tls-verify".to_owned()));
         WhoCommand { server_arguments: Some(shown.collect::<Vec<_>>().join(" ")), ..WhoCommand::default() }
     }
 }
@@ -129,6 +130,7 @@ impl Remote {
             };
             config.root_cert = Some(read().with_context(|| path.display().to_string())?);
         }
+        config.accept_invalid_certs = self.insecure_skip_tls_verify;
         if let Some(path) = &self.token_file {
             let token = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
             config.auth_info.token = Some(token.trim().to_owned().into());

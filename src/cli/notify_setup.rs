@@ -8,12 +8,12 @@ use tokio::task::JoinHandle;
 
 use crate::alert::alertmanager::{self, Alertmanager};
 use crate::alert::cloud_events::{self, CloudEvents, Receiver};
-use crate::alert::{Credentials, Endpoint};
 use crate::config::{AlertmanagerConfig, CloudEventsConfig, Config};
 use crate::ingest::kafka::log::Log;
 use crate::notify::Sink;
 use crate::pipeline::Pipeline;
 use crate::telemetry::metrics::Metrics;
+use crate::util::endpoint::{Credentials, Endpoint};
 
 /// The sinks, and the tasks that post what they receive.
 #[derive(Default)]

@@ -6,7 +6,6 @@ use anyhow::{Context, Result};
 
 use super::args::ServeArgs;
 use super::{Outcome, server};
-use crate::alert::Credentials;
 use crate::auth::oidc::Oidc;
 use crate::auth::tokens::Tokens;
 use crate::config::{Config, OidcConfig, Tls};
@@ -14,6 +13,7 @@ use crate::ingest::kafka;
 use crate::net::{TlsConfig, TlsFiles};
 use crate::query::api::PresentTime;
 use crate::telemetry::logs;
+use crate::util::endpoint::Credentials;
 
 /// Runs `editwar serve` until it is stopped by a signal.
 ///

@@ -15,14 +15,14 @@ use super::listener_auth::ListenerSecurity;
 use super::notify_setup::Notifications;
 use super::shared_log::SharedLog;
 use super::{descriptors, memory_budget};
-use crate::config::{Config, Mode};
+use crate::config::{Config, Forward, Mode};
 use crate::detect::policy::Policy;
 use crate::enforce::control::Control;
 use crate::ingest::Source;
 use crate::ingest::intake::Intake;
 use crate::ingest::kafka;
 use crate::ingest::kafka::log::{self as shared_log, Target};
-use crate::ingest::tail::{self, TailSource};
+use crate::ingest::tail::{self, Forwarder, TailSource, Taker};
 use crate::ingest::watch::WatchSource;
 use crate::ingest::watch::status::WatchStatus;
 use crate::ingest::webhook::{Webhook, WebhookSource};
@@ -38,6 +38,7 @@ use crate::query::api::{Api, LogLevel, PresentTime, SourceStatus};
 use crate::query::change_signal::ChangeSignal;
 use crate::telemetry::logs::LogLevels;
 use crate::telemetry::metrics::Metrics;
+use crate::util::endpoint::{Credentials, Endpoint};
 use crate::util::readiness::Readiness;
 
 /// Divisor of the maximum response size for reports: while a report is built, it is in memory four times, as values and
@@ -176,6 +177,7 @@ impl Server {
             .with_present(present)
             .with_journal(journal.clone())
             .with_contexts(config.contexts())
+            .with_forward(config.tail.forward.as_ref().map(|forward| forward.url.clone()))
             .with_report_bytes_max(report_bytes_max)
             .with_change_signal(change_signal)
             .with_sources(
@@ -360,7 +362,14 @@ async fn sources(
             cluster: config.tail.cluster.clone(),
             checkpoint: config.tail.checkpoint.clone(),
         };
-        sources.push(Box::new(TailSource::new(settings, intake.clone(), metrics.clone())?));
+        let taker = match &config.tail.forward {
+            None => Taker::Intake(intake.clone()),
+            Some(Forward { url, token_file, ca_file }) => {
+                let credentials = Credentials { token_file: token_file.clone(), ca_file: ca_file.clone() };
+                Taker::Forwarder(Forwarder::new(Endpoint::new(url, &credentials).context("tail.forward")?))
+            }
+        };
+        sources.push(Box::new(TailSource::new(settings, taker, metrics.clone())?));
     }
     if let Some(settings) = config.kafka_settings().filter(|settings| !settings.topics.is_empty()) {
         sources.push(kafka::source(settings, intake.clone(), metrics.clone())?);

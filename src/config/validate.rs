@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::load::{Error, invalid};
-use super::{Auth, Config, Kafka, KafkaSasl, KafkaTls, LimitsConfig, Mode, Notify, SaslMechanism, Tls};
+use super::{Auth, Config, Forward, Kafka, KafkaSasl, KafkaTls, LimitsConfig, Mode, Notify, SaslMechanism, Tls};
 use crate::detect::cooperation::CooperationRules;
 use crate::detect::verdict::Confidence;
 use crate::util::cluster_name;
@@ -57,6 +57,7 @@ impl Config {
         self.validate_journal()?;
         self.validate_notify()?;
         self.validate_kafka()?;
+        self.validate_forward()?;
         self.validate_bounds()
     }
 
@@ -104,16 +105,7 @@ impl Config {
         let urls = alertmanager.urls.iter().map(|url| ("notify.alertmanager.urls", url));
         let urls = urls.chain(cloud_events.url.iter().map(|url| ("notify.cloud_events.url", url)));
         for (key, url) in urls.chain(page_url.iter().map(|url| ("notify.page_url", url))) {
-            let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-            if rest.is_none_or(|rest| rest.is_empty() || rest.starts_with('/')) {
-                return Err(invalid(key, &format!("expected a URL such as https://example.com, got \"{url}\"")));
-            }
-            if url.contains(|c: char| c.is_whitespace() || c.is_control()) {
-                return Err(invalid(key, "a URL must not contain white space"));
-            }
-            if rest.is_some_and(|rest| rest.split('/').next().is_some_and(|host| host.contains('@'))) {
-                return Err(invalid(key, "a URL must not contain credentials: use token_file"));
-            }
+            validate_url(key, url)?;
         }
         let is_name = |name: &str| {
             !name.is_empty()
@@ -129,6 +121,33 @@ impl Config {
             return Err(invalid("notify.cloud_events.source", "expected a URI reference, such as /clusters/east"));
         }
         Ok(())
+    }
+
+    /// A server that forwards knows no wars, and cannot act on them.
+    fn validate_forward(&self) -> Result<(), Error> {
+        let Some(Forward { url, .. }) = &self.tail.forward else { return Ok(()) };
+        validate_url("tail.forward.url", url)?;
+        let Config { tail, journal, watch, enforce, kafka, notify, .. } = self;
+        if tail.files.is_empty() {
+            return Err(invalid("tail.files", "set it, because tail.forward is set"));
+        }
+        if !tail.cluster.is_empty() {
+            let why = "not with tail.forward: name the cluster in its url, such as https://editwar.example.com:8443/audit/CLUSTER";
+            return Err(invalid("tail.cluster", why));
+        }
+        let others = [
+            ("journal.path", journal.path.is_some()),
+            ("journal.kafka", journal.kafka.is_some()),
+            ("watch.enabled", watch.enabled),
+            ("enforce.mode", enforce.mode != Mode::Observe),
+            ("kafka.topics", !kafka.topics.is_empty()),
+            ("notify.alertmanager.urls", !notify.alertmanager.urls.is_empty()),
+            ("notify.cloud_events.url", notify.cloud_events.url.is_some()),
+        ];
+        match others.iter().find(|(_, is_set)| *is_set) {
+            Some((key, _)) => Err(invalid(key, "not with tail.forward: set it on the server that gets the events")),
+            None => Ok(()),
+        }
     }
 
     fn validate_kafka(&self) -> Result<(), Error> {
@@ -200,6 +219,20 @@ impl Config {
         }
         Ok(())
     }
+}
+
+fn validate_url(key: &str, url: &str) -> Result<(), Error> {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    if rest.is_none_or(|rest| rest.is_empty() || rest.starts_with('/')) {
+        return Err(invalid(key, &format!("expected a URL such as https://example.com, got \"{url}\"")));
+    }
+    if url.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(invalid(key, "a URL must not contain white space"));
+    }
+    if rest.is_some_and(|rest| rest.split('/').next().is_some_and(|host| host.contains('@'))) {
+        return Err(invalid(key, "a URL must not contain credentials: use token_file"));
+    }
+    Ok(())
 }
 
 // === impl Listener ===

@@ -43,6 +43,8 @@ pub struct Api {
     change_signal: ChangeSignal,
     log_level: Option<LogLevel>,
     contexts: Contexts,
+    /// The URL of the server that gets the events instead of this one.
+    forward: Option<Arc<str>>,
     overviews: Overviews,
     present: PresentTime,
 }
@@ -118,9 +120,15 @@ impl Api {
             change_signal: ChangeSignal::default(),
             log_level: None,
             contexts: Contexts::default(),
+            forward: None,
             overviews: Overviews::default(),
             present: PresentTime::Clock,
         }
+    }
+
+    /// Says in all answers that another server gets the events.
+    pub fn with_forward(self, url: Option<String>) -> Api {
+        Api { forward: url.map(Into::into), ..self }
     }
 
     /// Adds the contexts in the user's kubeconfig to the commands of remedies.
@@ -229,6 +237,10 @@ impl Api {
     /// because the journal contains no reads and so does not show when the last event arrived.
     pub(super) fn live_problems(&self) -> Vec<Problem> {
         let mut problems = Coverage::from(&self.pipeline.stats()).live(self.now()).problems;
+        if let Some(url) = &self.forward {
+            let message = format!("this server only forwards the events of its node to {url}: ask that server");
+            problems.push(Problem { kind: ProblemKind::NoEvents, message });
+        }
         if self.sources.iter().any(|source| source.name == SHARED_LOG && !source.readiness.is_ready()) {
             let message = "this replica has not read all writes of the log yet; another one may know more".to_owned();
             problems.push(Problem { kind: ProblemKind::StaleEvents, message });

@@ -4,6 +4,7 @@ pub(crate) mod backoff;
 pub(crate) mod clock;
 pub(crate) mod cluster_name;
 pub(crate) mod duration;
+pub(crate) mod endpoint;
 pub(crate) mod glob;
 pub(crate) mod http_client;
 pub(crate) mod lock;

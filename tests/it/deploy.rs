@@ -122,6 +122,9 @@ fn the_shipped_configuration_is_valid_and_its_pods_are_restricted() {
     editwar::config::Config::parse(&config, "configmap.yaml").unwrap();
     let generated = std::fs::read_to_string(util::path("deploy/kustomize/base/editwar.yaml")).unwrap();
     assert_eq!(generated, config, "what the overlays have is what `editwar setup manifests` prints");
+    let forwarding =
+        std::fs::read_to_string(util::path("deploy/kustomize/overlays/tail-daemonset/editwar.yaml")).unwrap();
+    editwar::config::Config::parse(&forwarding, "tail-daemonset/editwar.yaml").unwrap();
     for overlay in ["webhook/deployment.yaml", "tail-daemonset/daemonset.yaml"] {
         let pod = &yaml(&format!("deploy/kustomize/overlays/{overlay}"))["spec"]["template"]["spec"];
         let container = &pod["containers"][0];
@@ -156,6 +159,8 @@ fn the_chart_renders_with_defaults_and_with_every_toggle() {
     let tombstone = format!("tombstones.files.features-v1\\.yaml={}", tombstone.display());
     for (values, kinds) in [
         (vec![], vec!["StatefulSet", "Service", "NetworkPolicy"]),
+        (vec!["--set", "watch.enabled=false,webhook.enabled=true,tls.existingSecret=editwar-tls"], vec!["StatefulSet"]),
+        (vec!["--set", "tail.enabled=true,tls.existingSecret=editwar-tls"], vec!["StatefulSet", "DaemonSet"]),
         (vec!["--set", "enforce.mode=pause"], vec!["Role", "ClusterRole"]),
         (
             vec![
@@ -197,15 +202,15 @@ fn the_chart_renders_with_defaults_and_with_every_toggle() {
         ),
     ] {
         let text = chart(&helm, &values);
-        let objects: Vec<Value> = serde_yaml_ng::Deserializer::from_str(&text)
-            .map(|document| serde::Deserialize::deserialize(document).unwrap())
-            .filter(|object: &Value| !object.is_null())
-            .collect();
+        let objects = objects(&text);
         for kind in kinds {
             assert!(objects.iter().any(|object| object["kind"] == kind), "{values:?} has no {kind}");
         }
-        let config = objects.iter().find_map(|object| object["data"]["editwar.yaml"].as_str()).unwrap();
-        editwar::config::Config::parse(config, "the chart's ConfigMap").unwrap();
+        let configs: Vec<&str> = objects.iter().filter_map(|object| object["data"]["editwar.yaml"].as_str()).collect();
+        assert!(!configs.is_empty());
+        for config in configs {
+            editwar::config::Config::parse(config, "the chart's ConfigMap").unwrap();
+        }
         let Some(server) = &server else { continue };
         let own = |object: &&Value| {
             let group = object["apiVersion"].as_str().unwrap();
@@ -217,9 +222,49 @@ fn the_chart_renders_with_defaults_and_with_every_toggle() {
         assert!(run.status.success(), "{values:?}: {}", String::from_utf8_lossy(&run.stderr));
     }
     let folder = util::path("deploy/helm/editwar");
-    let wrong = ["template", "x", folder.to_str().unwrap(), "--kube-version", "1.36.0", "--set", "enforce.mode=fight"];
-    let run = Command::new(&helm).args(wrong).output().unwrap();
-    assert!(String::from_utf8_lossy(&run.stderr).contains("'observe', 'pause', 'reconcile'"));
+    for (wrong, said) in [
+        ("enforce.mode=fight", "'observe', 'pause', 'reconcile'"),
+        ("webhook.enabled=true", "set tls.existingSecret or tls.certManager.enabled"),
+        ("watch.enabled=false", "nothing to read"),
+        ("replicas=2", "needs kafka.brokers"),
+    ] {
+        let wrong = ["template", "x", folder.to_str().unwrap(), "--kube-version", "1.36.0", "--set", wrong];
+        let run = Command::new(&helm).args(wrong).output().unwrap();
+        let found = String::from_utf8_lossy(&run.stderr).into_owned();
+        assert!(!run.status.success() && found.contains(said), "{found}");
+    }
+}
+
+fn objects(text: &str) -> Vec<Value> {
+    let documents = serde_yaml_ng::Deserializer::from_str(text);
+    let all = documents.map(|document| serde::Deserialize::deserialize(document).unwrap());
+    all.filter(|object: &Value| !object.is_null()).collect()
+}
+
+#[test]
+fn the_chart_and_the_overlays_have_the_same_defaults() {
+    let Some(helm) = require::program("helm", &["helm"]) else { return };
+    let values =
+        ["--set", "watch.enabled=false,webhook.enabled=true,tls.existingSecret=editwar-tls,journal.enabled=false"];
+    let chart = objects(&chart(&helm, &values));
+    let workload = chart.iter().find(|object| object["kind"] == "StatefulSet").unwrap();
+    let (chart_pod, overlay) =
+        (&workload["spec"]["template"]["spec"], yaml("deploy/kustomize/overlays/webhook/deployment.yaml"));
+    let overlay_pod = &overlay["spec"]["template"]["spec"];
+    let (ours, theirs) = (&chart_pod["containers"][0], &overlay_pod["containers"][0]);
+    for field in ["image", "args", "ports", "securityContext", "resources", "livenessProbe", "readinessProbe"] {
+        assert_eq!(ours[field], theirs[field], "{field}");
+    }
+    for field in ["runAsUser", "runAsGroup", "runAsNonRoot", "seccompProfile"] {
+        assert_eq!(chart_pod["securityContext"][field], overlay_pod["securityContext"][field], "{field}");
+    }
+    let config = chart.iter().find_map(|object| object["data"]["editwar.yaml"].as_str()).unwrap();
+    let config = editwar::config::Config::parse(config, "the chart's ConfigMap").unwrap();
+    let base = std::fs::read_to_string(util::path("deploy/kustomize/base/editwar.yaml")).unwrap();
+    let mut base = editwar::config::Config::parse(&base, "the overlay's ConfigMap").unwrap();
+    // The chart's permissions are for these.
+    base.enforce.resources = vec!["deployments.apps".to_owned()];
+    assert_eq!(config, base);
 }
 
 #[test]

@@ -34,7 +34,8 @@ rules: [{level: Metadata}]
 pub(crate) struct ApiServer {
     folder: PathBuf,
     assets: PathBuf,
-    etcd: Child,
+    /// Runs until this is dropped.
+    etcd: Option<Child>,
     etcd_port: u16,
     apiserver: Option<Child>,
     pub(crate) port: u16,
@@ -166,20 +167,38 @@ impl ApiServer {
         std::fs::write(folder.join("sa.key"), key.serialize_pem()).unwrap();
         std::fs::write(folder.join("sa.pub"), key.public_key_pem()).unwrap();
         std::fs::write(folder.join("policy.yaml"), util::POLICY).unwrap();
-        let mut server = ApiServer { folder, assets, etcd, etcd_port, apiserver: None, port: free_port(), audit };
-        for _ in 1..STARTS_MAX {
-            if server.try_launch() {
-                break;
-            }
-            server.port = free_port();
-        }
-        server.launch();
+        let mut server =
+            ApiServer { folder, assets, etcd: Some(etcd), etcd_port, apiserver: None, port: free_port(), audit };
+        server.launch_anywhere();
         server.kubectl("admin", &["create", "namespace", "shop"]);
         server.kubectl(
             "admin",
             &["create", "clusterrolebinding", "developers", "--clusterrole=cluster-admin", "--group=developers"],
         );
         Some(server)
+    }
+
+    /// Starts another API server with the same etcd, as on another node of the control plane. It must be dropped first.
+    pub(crate) fn start_beside(&self, audit: Vec<String>) -> ApiServer {
+        let folder = scratch("apiserver");
+        for file in ["tokens.csv", "sa.key", "sa.pub"] {
+            std::fs::copy(self.folder.join(file), folder.join(file)).unwrap();
+        }
+        let (assets, etcd_port) = (self.assets.clone(), self.etcd_port);
+        let mut server = ApiServer { folder, assets, etcd: None, etcd_port, apiserver: None, port: free_port(), audit };
+        server.launch_anywhere();
+        server
+    }
+
+    /// Starts the API server, at another port if a program uses this one.
+    fn launch_anywhere(&mut self) {
+        for _ in 1..STARTS_MAX {
+            if self.try_launch() {
+                break;
+            }
+            self.port = free_port();
+        }
+        self.launch();
     }
 
     /// Starts the API server and waits until it answers.
@@ -305,8 +324,10 @@ impl ApiServer {
 impl Drop for ApiServer {
     fn drop(&mut self) {
         self.halt();
-        drop(self.etcd.kill());
-        drop(self.etcd.wait());
+        if let Some(etcd) = &mut self.etcd {
+            drop(etcd.kill());
+            drop(etcd.wait());
+        }
         if !std::thread::panicking() {
             drop(std::fs::remove_dir_all(&self.folder));
         }

@@ -26,6 +26,7 @@ mod evasion;
 mod evidence;
 mod fake_api;
 mod follow;
+mod forward;
 mod golden;
 mod hostile;
 mod injection;

@@ -124,7 +124,10 @@ async fn may(client: &kube::Client, (verb, group, resource, name): &(&str, &str,
 pub(super) async fn send(client: &kube::Client, method: &str, path: &str, body: &Value) -> Result<Value> {
     let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
     let request = Request::builder().method(method).uri(path).header("content-type", kind);
-    Ok(client.request(request.body(serde_json::to_vec(body)?)?).await?)
+    client.request(request.body(serde_json::to_vec(body)?)?).await.map_err(|error| match error {
+        kube::Error::Api(status) => anyhow!(status.message),
+        error => error.into(),
+    })
 }
 
 /// Makes a change and waits for it to arrive.

@@ -2,9 +2,10 @@
 //! second, for file systems that send no notifications (network mounts, changed links).
 //!
 //! The position in each log is saved in a checkpoint. It is saved after the events were ingested and their writes were
-//! stored in the journal: after a crash, at most the events of the last second are read again, and none is lost.
+//! stored in the journal, or after another server has accepted them: after a crash, at most the events of the last second are read again, and none is lost.
 
 mod checkpoint;
+mod forward;
 mod log;
 mod rotated;
 
@@ -18,11 +19,14 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{oneshot, watch};
 
 pub use self::checkpoint::{Checkpoint, Error, Position};
+pub(crate) use self::forward::Forwarder;
 pub use self::log::{Step, Tail};
 use super::Source;
 use super::intake::{Intake, Origin};
+use crate::journal::committer::Unavailable;
 use crate::telemetry::metrics::Metrics;
 use crate::util::clock;
+use crate::util::readiness::Readiness;
 
 /// Polling interval when there are no notifications.
 const POLL: Duration = Duration::from_secs(1);
@@ -56,8 +60,16 @@ enum WakeReason {
     Stop,
 }
 
+/// What takes the lines.
+pub(crate) enum Taker {
+    /// This server ingests them.
+    Intake(Intake),
+    /// Another server does.
+    Forwarder(Forwarder),
+}
+
 struct Worker {
-    intake: Intake,
+    taker: Taker,
     cluster: String,
     tails: Vec<(String, Tail)>,
     checkpoint: Checkpoint,
@@ -68,7 +80,7 @@ struct Worker {
     watched: HashSet<PathBuf>,
     /// Logs whose errors were reported already.
     troubled: HashSet<String>,
-    /// Lines that the intake rejected, and their log. No more lines are read before these are ingested.
+    /// Lines that were rejected, and their log. No more lines are read before these are ingested.
     rejected: Option<(String, Vec<u8>)>,
 }
 
@@ -79,7 +91,7 @@ impl TailSource {
     ///
     /// # Errors
     /// The checkpoint cannot be read or written.
-    pub fn new(settings: Settings, intake: Intake, metrics: Metrics) -> Result<TailSource, Error> {
+    pub(crate) fn new(settings: Settings, taker: Taker, metrics: Metrics) -> Result<TailSource, Error> {
         let checkpoint = match &settings.checkpoint {
             Some(path) => {
                 let checkpoint = Checkpoint::load(path)?;
@@ -108,7 +120,7 @@ impl TailSource {
         });
         let worker = Worker {
             tails: tails.collect(),
-            intake,
+            taker,
             cluster: settings.cluster,
             checkpoint,
             path: settings.checkpoint,
@@ -126,6 +138,13 @@ impl TailSource {
 impl Source for TailSource {
     fn name(&self) -> &'static str {
         "tail"
+    }
+
+    fn readiness(&self) -> Readiness {
+        match &self.worker.taker {
+            Taker::Intake(_) => Readiness::always(),
+            Taker::Forwarder(forwarder) => forwarder.readiness(),
+        }
     }
 
     /// Tails until `stop` turns true. Returns after everything that was read is ingested and a checkpoint is saved.
@@ -192,16 +211,16 @@ impl Worker {
     /// Ingests at most one chunk of each log. Returns `true` if there may be more.
     fn step(&mut self) -> bool {
         let mut has_more = false;
-        let Worker { intake, cluster, tails, metrics, rejected, .. } = self;
+        let Worker { taker, cluster, tails, metrics, rejected, .. } = self;
         for (name, tail) in tails {
-            if !retry(intake, cluster, rejected) || intake.check().is_err() {
+            if !retry(taker, cluster, rejected) || taker.check().is_err() {
                 return false;
             }
             let step = tail.step(&mut |lines| {
                 let origin = Origin { cluster, source: name };
                 match rejected {
                     Some((_, waiting)) => waiting.extend_from_slice(lines),
-                    None if intake.ingest_lines(origin, lines).is_err() => {
+                    None if taker.take(origin, lines).is_err() => {
                         *rejected = Some((name.clone(), lines.to_vec()));
                     }
                     None => {}
@@ -232,7 +251,7 @@ impl Worker {
         // Positions of logs that are no longer tailed are kept, in case they are tailed again.
         let mut next = self.checkpoint.clone();
         next.positions.extend(now);
-        if next == self.checkpoint || !retry(&self.intake, &self.cluster, &mut self.rejected) {
+        if next == self.checkpoint || !retry(&self.taker, &self.cluster, &mut self.rejected) {
             return;
         }
         match next.save(path) {
@@ -266,10 +285,37 @@ impl Worker {
     }
 }
 
-/// Passes rejected lines to the intake again. Returns `false` if they are rejected again.
-fn retry(intake: &Intake, cluster: &str, rejected: &mut Option<(String, Vec<u8>)>) -> bool {
+// === impl Taker ===
+
+impl Taker {
+    /// Takes lines. On `Ok`, their writes are stored.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if they must be passed again.
+    fn take(&self, origin: Origin<'_>, lines: &[u8]) -> Result<(), Unavailable> {
+        match self {
+            Taker::Intake(intake) => intake.ingest_lines(origin, lines),
+            Taker::Forwarder(forwarder) => forwarder.post(lines),
+        }
+    }
+
+    /// Checks whether lines are accepted at the moment.
+    ///
+    /// # Errors
+    /// [`Unavailable`] if not.
+    fn check(&self) -> Result<(), Unavailable> {
+        match self {
+            Taker::Intake(intake) => intake.check(),
+            // Only an attempt shows it.
+            Taker::Forwarder(_) => Ok(()),
+        }
+    }
+}
+
+/// Passes rejected lines again. Returns `false` if they are rejected again.
+fn retry(taker: &Taker, cluster: &str, rejected: &mut Option<(String, Vec<u8>)>) -> bool {
     let Some((source, lines)) = rejected else { return true };
-    let is_ingested = intake.ingest_lines(Origin { cluster, source }, lines).is_ok();
+    let is_ingested = taker.take(Origin { cluster, source }, lines).is_ok();
     if is_ingested {
         *rejected = None;
     }

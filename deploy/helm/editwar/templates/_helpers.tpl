@@ -9,14 +9,30 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 app.kubernetes.io/name: editwar
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
+{{- define "editwar.image" -}}
+{{- with .Values.image -}}
+{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- end -}}
+{{- end }}
+{{- /* The Secret with the certificates. Empty if each pod makes its own. */ -}}
+{{- define "editwar.tlsSecret" -}}
+{{ .Values.tls.certManager.enabled | ternary (printf "%s-tls" .Release.Name) .Values.tls.existingSecret }}
+{{- end }}
+{{- /* Not empty if audit events are posted to the server. */ -}}
+{{- define "editwar.isPostedTo" -}}
+{{- if or .Values.webhook.enabled .Values.tail.enabled }}true{{ end -}}
+{{- end }}
 {{- define "editwar.config" -}}
+{{- $cert := include "editwar.tlsSecret" . | empty | ternary "server" "tls" }}
+{{- if include "editwar.isPostedTo" . }}
 webhook:
   listen: 0.0.0.0:8443
-  tls: {cert: /etc/editwar/tls/tls.crt, key: /etc/editwar/tls/tls.key}
-  auth: {client_ca: /etc/editwar/tls/ca.crt}
+  tls: {cert: /etc/editwar/tls/{{ $cert }}.crt, key: /etc/editwar/tls/{{ $cert }}.key}
+  auth: {client_ca: /etc/editwar/tls/ca.crt, token_review: true}
+{{- end }}
 admin:
   listen: 0.0.0.0:8080
-  tls: {cert: /etc/editwar/tls/tls.crt, key: /etc/editwar/tls/tls.key}
+  tls: {cert: /etc/editwar/tls/{{ $cert }}.crt, key: /etc/editwar/tls/{{ $cert }}.key}
   auth: {token_review: true}
 {{- if or .Values.journal.enabled .Values.kafka.brokers }}
 journal:
