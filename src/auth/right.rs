@@ -8,7 +8,7 @@
 pub enum Right {
     /// Post audit events.
     Ingest,
-    /// Scrape metrics, which contain names of objects and actors, but no values.
+    /// Scrape metrics, which contain names of objects and actors, and the values of fields that they fight over.
     Metrics,
     /// Query wars, with values.
     Read,

@@ -53,7 +53,14 @@ impl Api {
             confidence: None,
             since: None,
             opponents: Vec::new(),
-            reason: "no war over this object".into(),
+            reason: match as_of {
+                Some(_) => "no war over this object",
+                None if key.cluster().is_empty() && self.pipeline().latest().is_some() => {
+                    "nothing is known: the server has events of named clusters; add ?cluster=NAME"
+                }
+                None => "nothing is known: no event of this cluster has arrived",
+            }
+            .into(),
             retry_at: None,
             as_of,
         };

@@ -203,7 +203,7 @@ fn tls_trouble(error: &std::io::Error, name: &str) -> (String, String) {
         ),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => (
             "the server's certificate has expired".into(),
-            "renew it with `editwar setup certs DIR`, and restart the server".into(),
+            "renew it with `editwar setup certs DIR`; the server loads it within seconds".into(),
         ),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             ("the server's certificate is not valid yet: clocks differ".into(), "synchronize the clocks".into())

@@ -78,7 +78,8 @@ fn authority(dir: &Path, now: SystemTime, days: u32, told: &mut String) -> Resul
     }
     let text = std::fs::read_to_string(&cert).with_context(|| cert.display().to_string())?;
     let facts = facts(text.as_bytes()).with_context(|| cert.display().to_string())?;
-    if facts.until < now + DAY * days {
+    // A certificate has whole seconds.
+    if facts.until + Duration::from_secs(1) < now + DAY * days {
         bail!(
             "{} is only valid until {}: create a new CA in another directory, give its ca.crt together with this one to \
              kube-apiserver, and then the new certificates to the server",
