@@ -129,6 +129,12 @@ pub enum Command {
     #[command(after_help = "Examples:\n  editwar doctor\n  \
         editwar doctor --webhook /etc/kubernetes/editwar/webhook.yaml --probe default")]
     Doctor(doctor::DoctorArgs),
+    /// Write what a bug report needs to an archive: version, findings of `doctor`, metrics, readiness.
+    ///
+    /// Names of objects, actors and places are replaced by hashes, and values of fields are left out. Look through the archive
+    /// before you send it.
+    #[command(after_help = "Example:\n  editwar support-bundle support.tar.gz --server http://127.0.0.1:8080")]
+    SupportBundle(doctor::SupportBundleArgs),
     /// Print the version, the commit and the target platform of the build.
     Version,
     /// Print the completion script for a shell.

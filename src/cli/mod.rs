@@ -32,6 +32,7 @@ mod setup;
 mod shared_log;
 mod simulate;
 mod style;
+mod support_bundle;
 mod timeline_chart;
 mod war_counts;
 mod wars;
@@ -59,6 +60,7 @@ pub fn run(args: args::Args) -> ExitCode {
         args::Command::Check(args) => check::run(&args),
         args::Command::Setup { what } => setup::run(&what),
         args::Command::Doctor(args) => doctor::run(&args),
+        args::Command::SupportBundle(args) => support_bundle::run(&args),
         args::Command::Version => completions::version(),
         args::Command::Completions { shell } => completions::completions(shell),
         args::Command::Man { dir } => completions::man(&dir),

@@ -340,6 +340,7 @@ impl<'p> Batch<'p> {
     /// Records event times in their order, and the time between them unless it contains gaps. Reads count as well: time
     /// passes for verdicts even if nobody writes.
     fn record_coverage(&mut self, samples: &[Micros], all: impl FnOnce() -> Vec<Micros>) {
+        self.clock.arrive(self.arrival.unwrap_or_else(clock::now));
         let plausible_times = self.plausible_times();
         self.stats.coverage.see(self.source, samples, plausible_times.from..=plausible_times.until, all);
         let TimeRange { since, until } = self.pipeline.range;

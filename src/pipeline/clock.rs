@@ -50,7 +50,11 @@ pub(super) struct Clocks {
 
 /// The latest time of one cluster's events.
 #[derive(Debug)]
-pub(crate) struct Clock(AtomicI64);
+pub(crate) struct Clock {
+    latest: AtomicI64,
+    /// When events last arrived, by this machine's clock.
+    arrived: AtomicI64,
+}
 
 /// The range of event times that are plausible now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +123,7 @@ impl Clocks {
         if let Some(clock) = clocks.get(cluster) {
             return clock.clone();
         }
-        let clock = Arc::new(Clock(AtomicI64::new(i64::MIN)));
+        let clock = Arc::new(Clock { latest: AtomicI64::new(i64::MIN), arrived: AtomicI64::new(i64::MIN) });
         if clocks.len() < CLUSTERS_MAX {
             clocks.insert(cluster.into(), clock.clone());
         }
@@ -134,6 +138,13 @@ impl Clocks {
     /// Returns the latest event time of a cluster.
     pub(super) fn latest_of(&self, cluster: &str) -> Option<Micros> {
         lock(&self.by_cluster).get(cluster)?.latest()
+    }
+
+    /// Returns the time of a cluster's events now, if they went on as they arrived: the latest event time, and what has passed since.
+    pub(super) fn expected_of(&self, cluster: &str) -> Option<Micros> {
+        let clock = lock(&self.by_cluster).get(cluster)?.clone();
+        let passed = clock::now().saturating_sub(clock.arrived.load(Ordering::Relaxed));
+        Some(clock.latest()?.saturating_add(passed.max(0)))
     }
 
     /// Returns the latest event time of all clusters.
@@ -169,12 +180,17 @@ impl Clocks {
 impl Clock {
     /// Returns the latest event time, if there was an event.
     pub(crate) fn latest(&self) -> Option<Micros> {
-        Some(self.0.load(Ordering::Relaxed)).filter(|at| *at != i64::MIN)
+        Some(self.latest.load(Ordering::Relaxed)).filter(|at| *at != i64::MIN)
+    }
+
+    /// Records when events arrived.
+    pub(super) fn arrive(&self, at: Micros) {
+        self.arrived.fetch_max(at, Ordering::Relaxed);
     }
 
     /// Advances the clock to `at`. It never goes back.
     pub(super) fn advance(&self, at: Micros) {
-        self.0.fetch_max(at, Ordering::Relaxed);
+        self.latest.fetch_max(at, Ordering::Relaxed);
     }
 }
 

@@ -132,6 +132,12 @@ impl Pipeline {
         Some(told.filter(is_far).unwrap_or(latest))
     }
 
+    /// Returns the time of a cluster's events now, if they had gone on as they arrived: the latest event time, and the time that has
+    /// passed on this machine since events last arrived.
+    pub fn expected_of(&self, cluster: &str) -> Option<Micros> {
+        self.clocks.expected_of(cluster)
+    }
+
     /// Returns the latest event time of all clusters. It shows the progress of processing; each cluster has its own
     /// current time.
     pub fn latest(&self) -> Option<Micros> {

@@ -1,5 +1,6 @@
 //! The decision: whether a reconciler may write an object now.
 
+use hyper::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,10 @@ use crate::detect::verdict::{Confidence, State};
 use crate::net::Reply;
 use crate::pipeline::key::ObjectKey;
 
+/// How long after a quiet period a refusal holds although no event arrives. kube-apiserver posts a batch at the latest half a minute
+/// after its first event.
+const SILENT_AFTER: Micros = 60_000_000;
+
 /// The answer to a reconciler that asks whether it may write an object now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Decision {
@@ -27,7 +32,7 @@ pub struct Decision {
     #[serde(with = "time_option")]
     #[schemars(with = "Option<jiff::Timestamp>")]
     pub since: Option<Micros>,
-    /// The parties of the war.
+    /// The parties of the war, the one that asks included.
     pub opponents: Vec<String>,
     /// The reason, in a sentence.
     pub reason: String,
@@ -44,23 +49,17 @@ pub struct Decision {
 // === impl Api ===
 
 impl Api {
-    /// Decides whether a reconciler may write this object now. Only a war whose fields are known can forbid it.
+    /// Decides whether a reconciler may write this object now. Only a war whose fields are known can forbid it, and only until some
+    /// time after its quiet period: if no events arrive any more, a refusal must not last for ever.
     pub fn decision(&self, key: &ObjectKey) -> Decision {
         let as_of = self.pipeline().latest_of(key.cluster());
-        let calm = || Decision {
+        let allowed = |reason: String| Decision {
             allowed: true,
             state: State::Calm,
             confidence: None,
             since: None,
             opponents: Vec::new(),
-            reason: match as_of {
-                Some(_) => "no war over this object",
-                None if key.cluster().is_empty() && self.pipeline().latest().is_some() => {
-                    "nothing is known: the server has events of named clusters; add ?cluster=NAME"
-                }
-                None => "nothing is known: no event of this cluster has arrived",
-            }
-            .into(),
+            reason,
             retry_at: None,
             as_of,
         };
@@ -69,7 +68,14 @@ impl Api {
             let war = assessment.worst(Confidence::Probable).filter(|war| war.state != State::Calm)?;
             let opponents: Vec<String> = war.tally.parties.keys().map(|p| p.to_string()).collect();
             let until = war.quiet_until();
+            let expected = self.pipeline().expected_of(key.cluster());
+            let has_ended = until.zip(expected).is_some_and(|(until, expected)| expected > until + SILENT_AFTER);
             let reason = match (war.state, until) {
+                (State::Sustained, Some(until)) if has_ended => format!(
+                    "{} fought over the object, and no event has arrived since the end of the quiet period at {}",
+                    opponents.join(" and "),
+                    time::text(until)
+                ),
                 (State::Sustained, Some(until)) => format!(
                     "{} fight over the object; the last retake was at {}, and the quiet period lasts until {}",
                     opponents.join(" and "),
@@ -83,7 +89,7 @@ impl Api {
                 ),
             };
             Some(Decision {
-                allowed: war.state != State::Sustained,
+                allowed: war.state != State::Sustained || has_ended,
                 state: war.state,
                 confidence: Some(war.confidence),
                 since: Some(war.state_since),
@@ -93,11 +99,27 @@ impl Api {
                 as_of,
             })
         };
-        let found = self.pipeline().table().with(key, look).flatten();
-        found.unwrap_or_else(calm)
+        let unknown = || match as_of {
+            Some(_) => {
+                "no write to this object has been seen; the path has the plural and the group, such as deployments.apps/shop/web"
+            }
+            None if key.cluster().is_empty() && self.pipeline().latest().is_some() => {
+                "nothing is known: the server has events of named clusters; add ?cluster=NAME"
+            }
+            None => "nothing is known: no event of this cluster has arrived",
+        };
+        match self.pipeline().table().with(key, look) {
+            Some(Some(decision)) => decision,
+            Some(None) => allowed("no war over this object".to_owned()),
+            None => allowed(unknown().to_owned()),
+        }
     }
 }
 
 pub(super) fn show(call: &Call<'_>) -> Result<Reply, Failure> {
+    if !call.api.is_ready() {
+        let why = "the server is starting or stopping; while it reads its journal, it does not know all wars";
+        return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, why));
+    }
     Ok(json(&call.api.decision(&call.object())))
 }

@@ -40,6 +40,9 @@ pub(super) fn stream(call: &Call<'_>) -> Response<Answer> {
 
 impl Lines for WatchedDecision {
     async fn next(&mut self) -> Option<Bytes> {
+        while self.phases.now(&self.api) == Phase::Starting {
+            tokio::time::sleep(EVERY).await;
+        }
         loop {
             let decision = self.api.decision(&self.key);
             let is_news = self.last.as_ref().is_none_or(|(last, at)| {

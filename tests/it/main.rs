@@ -64,6 +64,7 @@ mod serve;
 mod setup;
 mod simulate;
 mod soak;
+mod support_bundle;
 mod tool_switches;
 mod transitions;
 mod truce;

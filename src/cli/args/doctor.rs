@@ -22,8 +22,25 @@ pub struct DoctorArgs {
     pub namespace: Option<String>,
 }
 
-/// What `doctor` checks.
+/// Arguments of `support-bundle`.
 #[derive(Debug, clap::Args)]
+pub struct SupportBundleArgs {
+    /// File to write, such as support.tar.gz. It must not exist.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Configuration of the server, to add it.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The server.
+    #[command(flatten)]
+    pub remote: Remote,
+    /// The cluster.
+    #[command(flatten)]
+    pub access: Access,
+}
+
+/// What `doctor` checks.
+#[derive(Debug, Default, clap::Args)]
 pub struct DoctorChecks {
     /// Kubeconfig of kube-apiserver's --audit-webhook-config-file, to check the connection that it describes.
     #[arg(long, value_name = "FILE")]

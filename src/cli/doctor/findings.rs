@@ -34,7 +34,7 @@ pub(super) struct Finding {
 
 /// All results, in the order of an event's path.
 #[derive(Clone, Debug, Default, Serialize)]
-pub(super) struct Findings {
+pub(in crate::cli) struct Findings {
     pub(super) findings: Vec<Finding>,
 }
 

@@ -58,7 +58,13 @@ pub(super) fn look(
     Ok(if findings.is_broken() { Outcome::War } else { Outcome::Calm })
 }
 
-async fn examine(args: &DoctorChecks, namespace: Option<&str>, access: &Access, target: &ServerTarget) -> Findings {
+/// Runs the checks.
+pub(super) async fn examine(
+    args: &DoctorChecks,
+    namespace: Option<&str>,
+    access: &Access,
+    target: &ServerTarget,
+) -> Findings {
     let mut findings = Findings::default();
     if let Some(path) = &args.policy {
         check_policy(path, &mut findings);
