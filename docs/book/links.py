@@ -16,7 +16,8 @@ def follow(items):
                 start, to, anchor, end = match.groups()
                 path = posixpath.normpath(posixpath.join("docs", folder, to))
                 is_page = path.startswith("docs/") and path.endswith((".md", ".png"))
-                return match[0] if is_page else f"{start}{FILES}{path}{anchor or ''}{end}"
+                # mdBook makes index.html of a README.md.
+                return match[0].replace("README.md", "index.md") if is_page else f"{start}{FILES}{path}{anchor or ''}{end}"
 
             chapter["content"] = LINK.sub(link, chapter["content"])
             follow(chapter["sub_items"])
