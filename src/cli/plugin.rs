@@ -8,13 +8,13 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{CommandFactory, Parser, Subcommand};
 
-use super::args::doctor::DoctorChecks;
+use super::args::doctor::{Archive, DoctorChecks};
 use super::args::setup::Setup;
 use super::args::{
     Access, AnalyzeArgs, Args, CheckOptions, Colour, Format, KubeAccess, SimulateArgs, WatchOptions, Which, WhoArgs,
 };
 use super::connection::ServerTarget;
-use super::{Outcome, analyze, check, completions, doctor, end, setup, simulate, wars, watch, who};
+use super::{Outcome, analyze, check, completions, doctor, end, setup, simulate, support_bundle, wars, watch, who};
 use crate::escape;
 use crate::query::client::{Error, with_query};
 use crate::query::views::Report;
@@ -89,6 +89,8 @@ enum Command {
     /// Check each step of an audit event from the API server to the verdict, and report what is missing. Without a
     /// server, tell which evidence this account has, and what comes next.
     Doctor(DoctorChecks),
+    /// Write what a bug report needs to an archive, without names and values of the cluster.
+    SupportBundle(Archive),
     /// Find edit wars in audit logs.
     Analyze(AnalyzeArgs),
     /// Replay a log with other limits, and show what they would have paused, and when.
@@ -147,6 +149,7 @@ impl Plugin {
                 who::answer(&args, Some(target))
             }
             Some(Command::Doctor(look)) => doctor::look(look, namespace, &self.access, &target),
+            Some(Command::SupportBundle(archive)) => support_bundle::pack(archive, &self.access, &target),
             Some(Command::Analyze(args)) => analyze::run(args),
             Some(Command::Simulate(args)) => simulate::run(args),
             Some(Command::Setup { what }) => setup::run(what),
@@ -258,7 +261,7 @@ mod tests {
         let asks = |command: &&clap::Command| command.get_arguments().any(|a| a.get_id() == "server");
         let all = Args::command();
         let asking: Vec<&str> = all.get_subcommands().filter(asks).map(clap::Command::get_name).collect();
-        assert_eq!(asking, ["who", "wars", "doctor"]);
+        assert_eq!(asking, ["who", "wars", "doctor", "support-bundle"]);
         assert!(asking.iter().all(|name| plugin.find_subcommand(name).is_some()));
     }
 

@@ -11,7 +11,8 @@ use flate2::write::GzEncoder;
 use ring::hmac;
 use ring::rand::SystemRandom;
 
-use super::args::doctor::{DoctorChecks, SupportBundleArgs};
+use super::args::Access;
+use super::args::doctor::{Archive, DoctorChecks, SupportBundleArgs};
 use super::connection::ServerTarget;
 use super::{Outcome, completions, doctor, output};
 use crate::config::{Config, Overlay};
@@ -49,18 +50,26 @@ struct Pseudonyms {
 /// Runs `editwar support-bundle`.
 ///
 /// # Errors
-/// The file exists or cannot be written, or the configuration cannot be read.
+/// As for [`pack`].
 pub(super) fn run(args: &SupportBundleArgs) -> Result<Outcome> {
-    let config = match &args.config {
-        Some(path) => Some(serde_yaml_ng::to_string(&Config::load(Some(path), [], &[], &Overlay::default())?)?),
-        None => None,
-    };
     let target = match &args.remote.server {
         Some(_) => ServerTarget::At(args.remote.clone()),
         None => ServerTarget::In(args.access.clone()),
     };
+    pack(&args.archive, &args.access, &target)
+}
+
+/// Writes the archive.
+///
+/// # Errors
+/// The file exists or cannot be written, or the configuration cannot be read.
+pub(super) fn pack(archive: &Archive, access: &Access, target: &ServerTarget) -> Result<Outcome> {
+    let config = match &archive.config {
+        Some(path) => Some(serde_yaml_ng::to_string(&Config::load(Some(path), [], &[], &Overlay::default())?)?),
+        None => None,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let findings = runtime.block_on(doctor::examine(&DoctorChecks::default(), None, &args.access, &target));
+    let findings = runtime.block_on(doctor::examine(&DoctorChecks::default(), None, access, target));
     let (metrics, readyz) = runtime.block_on(async {
         let server = match target.open().await {
             Ok(server) => server,
@@ -83,12 +92,12 @@ pub(super) fn run(args: &SupportBundleArgs) -> Result<Outcome> {
         ("readyz.txt", pseudonyms.of_text(&readyz)),
     ];
     texts.extend(config.map(|text| ("config.yaml", pseudonyms.of_text(&text))));
-    write(&args.file, &texts)?;
+    write(&archive.file, &texts)?;
     let names: Vec<&str> = texts.iter().map(|(name, _)| *name).collect();
     writeln!(
         anstream::stderr(),
         "wrote {}: {}; look through it before you send it",
-        args.file.display(),
+        archive.file.display(),
         names.join(", ")
     )?;
     Ok(Outcome::Calm)

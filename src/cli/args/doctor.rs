@@ -25,18 +25,26 @@ pub struct DoctorArgs {
 /// Arguments of `support-bundle`.
 #[derive(Debug, clap::Args)]
 pub struct SupportBundleArgs {
-    /// File to write, such as support.tar.gz. It must not exist.
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    /// Configuration of the server, to add it.
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    /// The archive.
+    #[command(flatten)]
+    pub archive: Archive,
     /// The server.
     #[command(flatten)]
     pub remote: Remote,
     /// The cluster.
     #[command(flatten)]
     pub access: Access,
+}
+
+/// What `support-bundle` writes.
+#[derive(Debug, clap::Args)]
+pub struct Archive {
+    /// File to write, such as support.tar.gz. It must not exist.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Configuration of the server, to add it.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// What `doctor` checks.
