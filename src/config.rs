@@ -272,7 +272,7 @@ pub struct Journal {
 #[serde(default, deny_unknown_fields)]
 pub struct JournalKafka {
     /// The topic. It has one partition, because replicas need one order of all writes. If it does not exist, editwar creates
-    /// it, with the retention of `journal.retention` and the replication factor that is the default of the brokers.
+    /// it, with the retention of `journal.retention`. With three brokers or more, it has three copies, of which two must confirm a write.
     pub topic: String,
     /// A topic to which one of the replicas writes each transition of a war, for any other program: a CloudEvent in JSON, by
     /// object. If it does not exist, editwar creates it as a compacted topic. `null`: none.

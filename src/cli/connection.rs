@@ -16,7 +16,7 @@ use rustls::pki_types::pem::PemObject;
 use super::args::{Access, KubeAccess, Remote};
 use super::forward::Forward;
 use super::output::WhoCommand;
-use super::service;
+use super::service::{self, Service};
 use crate::query::client::Server;
 use crate::util::shell::quoted;
 
@@ -51,8 +51,11 @@ impl ServerTarget {
         let service = service::find(&cluster).await?;
         if access.port_forward || service.is_tls {
             let forward = Forward::start(access, &service)?;
-            let server =
-                if service.is_tls { access.behind(&forward).await? } else { Server::At(forward.address("http")) };
+            let server = if service.is_tls {
+                access.behind(&forward, &cluster, &service).await?
+            } else {
+                Server::At(forward.address("http"))
+            };
             return Ok(Connection { server, _forward: Some(forward) });
         }
         Ok(Connection { server: Server::Behind { cluster, proxy: service.proxy() }, _forward: None })
@@ -155,9 +158,14 @@ impl Access {
     }
 
     /// Creates a client for a server with TLS and authentication behind a forwarded port. It sends the kubeconfig's
-    /// token, which the server verifies with a TokenReview.
-    async fn behind(&self, forward: &Forward) -> Result<Server> {
+    /// token, which the server verifies with a TokenReview. If the kubeconfig has a client certificate instead, which proves nothing
+    /// to the server, it sends a token of the ServiceAccount for readers, if the user may create one.
+    async fn behind(&self, forward: &Forward, cluster: &kube::Client, service: &Service) -> Result<Server> {
         let mut config = self.cluster.config().await?;
+        let kube::config::AuthInfo { token, token_file, exec, auth_provider, .. } = &config.auth_info;
+        if token.is_none() && token_file.is_none() && exec.is_none() && auth_provider.is_none() {
+            config.auth_info.token = service::reader_token(cluster, service).await.map(Into::into);
+        }
         config.default_retry = false;
         config.cluster_url = forward.address("https").parse().context("a forwarded port")?;
         // The connection to the pod goes through the API server, whose certificate was verified. The server's own

@@ -22,7 +22,7 @@ use crate::ingest::Source;
 use crate::ingest::intake::Intake;
 use crate::ingest::kafka;
 use crate::ingest::kafka::log::{self as shared_log, Target};
-use crate::ingest::tail::{self, Forwarder, TailSource, Taker};
+use crate::ingest::tail::{self, Forwarder, LineSink, TailSource};
 use crate::ingest::watch::WatchSource;
 use crate::ingest::watch::status::WatchStatus;
 use crate::ingest::webhook::{Webhook, WebhookSource};
@@ -38,7 +38,7 @@ use crate::query::api::{Api, LogLevel, PresentTime, SourceStatus};
 use crate::query::change_signal::ChangeSignal;
 use crate::telemetry::logs::LogLevels;
 use crate::telemetry::metrics::Metrics;
-use crate::util::endpoint::{Credentials, Endpoint};
+use crate::util::endpoint::Credentials;
 use crate::util::readiness::Readiness;
 
 /// Divisor of the maximum response size for reports: while a report is built, it is in memory four times, as values and
@@ -362,14 +362,14 @@ async fn sources(
             cluster: config.tail.cluster.clone(),
             checkpoint: config.tail.checkpoint.clone(),
         };
-        let taker = match &config.tail.forward {
-            None => Taker::Intake(intake.clone()),
+        let sink = match &config.tail.forward {
+            None => LineSink::Intake(intake.clone()),
             Some(Forward { url, token_file, ca_file }) => {
                 let credentials = Credentials { token_file: token_file.clone(), ca_file: ca_file.clone() };
-                Taker::Forwarder(Forwarder::new(Endpoint::new(url, &credentials).context("tail.forward")?))
+                LineSink::Forwarder(Forwarder::new(url.clone(), credentials).context("tail.forward")?)
             }
         };
-        sources.push(Box::new(TailSource::new(settings, taker, metrics.clone())?));
+        sources.push(Box::new(TailSource::new(settings, sink, metrics.clone())?));
     }
     if let Some(settings) = config.kafka_settings().filter(|settings| !settings.topics.is_empty()) {
         sources.push(kafka::source(settings, intake.clone(), metrics.clone())?);

@@ -65,6 +65,18 @@ pub(super) async fn get(cluster: &kube::Client, path: &str) -> Result<(http::Sta
     Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
+/// Returns a token of the ServiceAccount that may read, for ten minutes. Returns `None` if there is none, or the user may not create
+/// tokens for it.
+pub(super) async fn reader_token(cluster: &kube::Client, Service { namespace, name, .. }: &Service) -> Option<String> {
+    let body = serde_json::json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 600}});
+    let request = Request::post(format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}-reader/token"))
+        .header("content-type", "application/json")
+        .body(serde_json::to_vec(&body).ok()?)
+        .ok()?;
+    let answer: Value = cluster.request(request).await.ok()?;
+    answer["status"]["token"].as_str().map(str::to_owned)
+}
+
 /// Finds editwar's Service.
 ///
 /// # Errors

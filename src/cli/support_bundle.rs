@@ -18,27 +18,31 @@ use super::{Outcome, completions, doctor, output};
 use crate::config::{Config, Overlay};
 use crate::util::clock;
 
-/// Labels of metrics whose values are editwar's own words.
-const PLAIN: [&str; 19] = [
-    "author", "commit", "endpoint", "group", "kind", "le", "outcome", "reason", "resource", "result", "sink", "state",
-    "time", "to", "type", "verb", "version", "what", "quantile",
+/// Labels of metrics whose values are editwar's own words, or those of Kubernetes.
+const PLAIN: [&str; 18] = [
+    "author", "commit", "endpoint", "kind", "le", "outcome", "reason", "resource", "result", "sink", "state", "time",
+    "to", "type", "verb", "version", "what", "quantile",
 ];
+/// Keys of the configuration whose texts are words of editwar.
+const WORDS: [&str; 7] = ["class", "count_undecided", "level", "mechanism", "min_confidence", "mode", "on_failure"];
 /// Shortest name that is replaced in texts. Shorter ones are parts of ordinary words.
 const NAME_BYTES_MIN: usize = 4;
+/// What stands for what was left out.
+const REMOVED: &str = "(removed)";
 
 const README: &str = "\
 What this archive has, for a bug report about editwar:
 
   version.txt   version, commit and platform
   doctor.yaml   what `editwar doctor` finds
-  metrics.txt   the metrics of the server
+  metrics.txt   the metrics of the server, or why there are none
   readyz.txt    whether the parts of the server are ready
-  config.yaml   the effective configuration, if --config was given
+  config.yaml   the configuration file with its defaults, if --config was given
 
 Names of objects, namespaces, actors, clusters, files and addresses in the metrics are replaced by hashes with a key that was made for this
-archive and is not kept: one name has one hash, and nobody can find the name. The same names are replaced in the other texts.
-Values of fields are left out, and so are events. The configuration has paths and addresses, but no secrets, which are in files
-of their own. Look through the texts before you send them.
+archive and is not kept: one name has one hash, and nobody can find the name. In the other texts, these names are replaced, too, and
+whatever looks like an address, a path or a name with a dot is removed. The configuration has numbers, times and sizes; other texts are
+removed. Values of fields are left out, and so are events. Kinds of objects stay. Look through the texts before you send them.
 ";
 
 /// Replaces names by hashes.
@@ -65,7 +69,11 @@ pub(super) fn run(args: &SupportBundleArgs) -> Result<Outcome> {
 /// The file exists or cannot be written, or the configuration cannot be read.
 pub(super) fn pack(archive: &Archive, access: &Access, target: &ServerTarget) -> Result<Outcome> {
     let config = match &archive.config {
-        Some(path) => Some(serde_yaml_ng::to_string(&Config::load(Some(path), [], &[], &Overlay::default())?)?),
+        Some(path) => {
+            let mut config = serde_json::to_value(Config::load(Some(path), [], &[], &Overlay::default())?)?;
+            remove_texts("", &mut config);
+            Some(output::yaml(&config)?)
+        }
         None => None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -73,17 +81,18 @@ pub(super) fn pack(archive: &Archive, access: &Access, target: &ServerTarget) ->
     let (metrics, readyz) = runtime.block_on(async {
         let server = match target.open().await {
             Ok(server) => server,
-            Err(error) => return (format!("{error:#}\n"), String::new()),
+            Err(error) => return (Err(format!("{error:#}")), String::new()),
         };
-        let text = async |path| match server.text(path).await {
-            Ok((text, _)) => text,
-            Err(error) => format!("{error}\n"),
-        };
-        (text("/metrics").await, text("/readyz?verbose").await)
+        let text = async |path| server.text(path).await.map(|(text, _)| text).map_err(|error| error.to_string());
+        let readyz = text("/readyz?verbose").await.unwrap_or_else(|why| format!("{why}\n"));
+        (text("/metrics").await, readyz)
     });
 
     let mut pseudonyms = Pseudonyms::new()?;
-    let metrics = pseudonyms.of_metrics(&metrics);
+    let metrics = match metrics {
+        Ok(text) => pseudonyms.of_metrics(&text),
+        Err(why) => pseudonyms.of_text(&format!("no metrics: {why}\n")),
+    };
     let mut texts = vec![
         ("README.txt", README.to_owned()),
         ("version.txt", format!("editwar {}\n", completions::version_line())),
@@ -91,7 +100,7 @@ pub(super) fn pack(archive: &Archive, access: &Access, target: &ServerTarget) ->
         ("metrics.txt", metrics),
         ("readyz.txt", pseudonyms.of_text(&readyz)),
     ];
-    texts.extend(config.map(|text| ("config.yaml", pseudonyms.of_text(&text))));
+    texts.extend(config.map(|text| ("config.yaml", text)));
     write(&archive.file, &texts)?;
     let names: Vec<&str> = texts.iter().map(|(name, _)| *name).collect();
     writeln!(
@@ -160,9 +169,11 @@ impl Pseudonyms {
             let label_name = label.trim_start_matches(',');
             let shown = match label_name {
                 _ if value.is_empty() || PLAIN.contains(&label_name) => value.to_owned(),
-                "over" => "removed".to_owned(),
+                "over" => REMOVED.to_owned(),
+                // Groups of Kubernetes itself.
+                "group" if !value.contains('.') || value.ends_with(".k8s.io") => value.to_owned(),
                 _ => {
-                    self.names.insert(value.to_owned());
+                    self.names.insert(value.replace("\\\"", "\"").replace("\\\\", "\\"));
                     self.of(value)
                 }
             };
@@ -172,11 +183,45 @@ impl Pseudonyms {
         out + rest
     }
 
-    /// Replaces the names that metrics had, the longest ones first.
+    /// Replaces the names that metrics had, the longest ones first, and removes what looks like an address, a path or another name.
     fn of_text(&self, text: &str) -> String {
         let mut names: Vec<&String> = self.names.iter().filter(|name| name.len() >= NAME_BYTES_MIN).collect();
         names.sort_by_key(|name| std::cmp::Reverse(name.len()));
-        names.into_iter().fold(text.to_owned(), |text, name| text.replace(name.as_str(), &self.of(name)))
+        let text = names.into_iter().fold(text.to_owned(), |text, name| text.replace(name.as_str(), &self.of(name)));
+        text.split_inclusive(char::is_whitespace).map(without_name).collect()
+    }
+}
+
+/// Returns a word, or its white space with a mark in its place.
+fn without_name(word: &str) -> String {
+    let bare = word.trim_end();
+    let inside = bare.trim_matches(|c: char| !c.is_alphanumeric());
+    let is_number = inside.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | '%' | '-' | ':' | 'T' | 'Z'));
+    let is_name =
+        inside.contains(['/', '@', '\\', '.', ':']) && !is_number || inside.parse::<std::net::IpAddr>().is_ok();
+    if is_name { format!("{REMOVED}{}", &word[bare.len()..]) } else { word.to_owned() }
+}
+
+/// Removes all texts of a configuration but words of editwar, times and sizes.
+fn remove_texts(key: &str, value: &mut serde_json::Value) {
+    use serde_json::Value;
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| remove_texts(key, item)),
+        Value::Object(fields) => {
+            let is_map_of_names = matches!(key, "contexts" | "topics" | "labels" | "annotations");
+            if is_map_of_names && !fields.is_empty() {
+                *value = Value::String(format!("{} entries {REMOVED}", fields.len()));
+                return;
+            }
+            fields.iter_mut().for_each(|(key, value)| remove_texts(key, value));
+        }
+        Value::String(text) => {
+            let is_measure = text.starts_with(|c: char| c.is_ascii_digit()) && text.chars().all(char::is_alphanumeric);
+            if !is_measure && !WORDS.contains(&key) {
+                *text = REMOVED.to_owned();
+            }
+        }
+        _ => {}
     }
 }
 
@@ -206,10 +251,26 @@ mod tests {
         assert_eq!(lines[0], "# HELP x {name=\"a\"}");
         assert_eq!(
             lines[1],
-            format!(r#"editwar_war_info{{kind="Deployment",name="{web}",namespace="{shop}",over="removed"}} 1"#)
+            format!(r#"editwar_war_info{{kind="Deployment",name="{web}",namespace="{shop}",over="(removed)"}} 1"#)
         );
         assert_eq!((lines[2], lines[3]), ("plain 5", "other{reason=\"full\"} 2"));
         assert_eq!(pseudonyms.of_text("no batch of shopping yet"), format!("no batch of {shop} yet"));
+        let text = "cannot reach https://u:p@prod.corp.example:8443/x: /home/alice/.kube/config is bad (10.0.0.1), 12.5 % at 10:30";
+        let kept = "cannot reach (removed) (removed) is bad (removed) 12.5 % at 10:30";
+        assert_eq!(pseudonyms.of_text(text), kept);
         assert_ne!(Pseudonyms::new().unwrap().of("shopping"), shop, "each archive has its own key");
+    }
+
+    #[test]
+    fn a_configuration_keeps_numbers_times_and_words_of_editwar_only() {
+        let text = "notify: {cloud_events: {url: 'https://hook.example/api?code=SECRET'}}\njournal: {path: /srv/x, retention: 3d}\n\
+                    enforce: {mode: pause, resources: [widgets.corp.example]}\ncontexts: {prod-east: admin@corp}\n";
+        let mut config = serde_json::to_value(Config::parse(text, "x").unwrap()).unwrap();
+        remove_texts("", &mut config);
+        let found = config.to_string();
+        for secret in ["hook", "SECRET", "srv", "widgets", "prod-east", "admin@corp"] {
+            assert!(!found.contains(secret), "{secret}: {found}");
+        }
+        assert_eq!((&config["journal"]["retention"], &config["enforce"]["mode"]), (&"3d".into(), &"pause".into()));
     }
 }

@@ -127,6 +127,10 @@ impl Config {
     fn validate_forward(&self) -> Result<(), Error> {
         let Some(Forward { url, .. }) = &self.tail.forward else { return Ok(()) };
         validate_url("tail.forward.url", url)?;
+        let host = url.strip_prefix("http://").map(|rest| rest.split(['/', ':']).next().unwrap_or_default());
+        if host.is_some_and(|host| host != "localhost" && !host.starts_with("127.")) {
+            return Err(invalid("tail.forward.url", "expected https://, since events and the token are sent there"));
+        }
         let Config { tail, journal, watch, enforce, kafka, notify, .. } = self;
         if tail.files.is_empty() {
             return Err(invalid("tail.files", "set it, because tail.forward is set"));

@@ -152,8 +152,8 @@ impl Segment {
         commit().map_err(|e| self.storage(&e))
     }
 
-    /// Writes these records and transitions atomically; they are durable when this returns. If a record's key already
-    /// exists, the stored record is kept.
+    /// Writes these records and transitions atomically; they are durable when this returns. If a key already exists, what is
+    /// stored is kept.
     ///
     /// # Errors
     /// [`Error::Storage`]. The segment must then be opened again.
@@ -177,7 +177,11 @@ impl Segment {
             }
             let mut kept = write.open_table(TRANSITIONS)?;
             for transition in transitions {
-                kept.insert(&transition::key(transition).0, transition::text(transition).as_slice())?;
+                let key = transition::key(transition).0;
+                // A replay that begins later may not know the labels any more.
+                if kept.get(&key)?.is_none() {
+                    kept.insert(&key, transition::text(transition).as_slice())?;
+                }
             }
             Ok(())
         })

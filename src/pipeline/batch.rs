@@ -30,6 +30,8 @@ pub struct Batch<'p> {
     clock: Arc<Clock>,
     /// When the events arrived, if that was not now.
     arrival: Option<Micros>,
+    /// Whether events arrive now, whatever `arrival` is.
+    is_live: bool,
     stats: Stats,
     client_cache: Box<BatchClientCache>,
     /// New thrashing events by object and party.
@@ -70,6 +72,7 @@ impl Pipeline {
             source,
             clock: self.clocks.of(cluster),
             arrival: None,
+            is_live: false,
             stats: Stats::default(),
             client_cache: Box::default(),
             thrashes: Vec::new(),
@@ -84,11 +87,16 @@ impl Pipeline {
 impl<'p> Batch<'p> {
     /// Processes a decoded chunk. `before` is the number of positions before it in its input.
     pub fn ingest(&mut self, chunk: &DecodedChunk<'_>, before: u64) {
+        let latest = self.clock.latest();
         self.count_others(chunk, before);
         self.stats.counters.events += chunk.events.len() as u64;
         self.pipeline.clocks.detect_future_record(chunk.events.iter().filter_map(Event::at));
         chunk.events.chunks(WINDOW).for_each(|events| self.window(events));
         self.record_coverage(&chunk.times, || chunk.all_times());
+        if self.clock.latest() > latest {
+            let arrival = self.arrival.filter(|_| !self.is_live);
+            self.clock.arrive(arrival.unwrap_or_else(clock::now));
+        }
         if self.pipeline.join.is_active() {
             self.release(false);
         }
@@ -340,7 +348,6 @@ impl<'p> Batch<'p> {
     /// Records event times in their order, and the time between them unless it contains gaps. Reads count as well: time
     /// passes for verdicts even if nobody writes.
     fn record_coverage(&mut self, samples: &[Micros], all: impl FnOnce() -> Vec<Micros>) {
-        self.clock.arrive(self.arrival.unwrap_or_else(clock::now));
         let plausible_times = self.plausible_times();
         self.stats.coverage.see(self.source, samples, plausible_times.from..=plausible_times.until, all);
         let TimeRange { since, until } = self.pipeline.range;
@@ -361,6 +368,11 @@ impl<'p> Batch<'p> {
     /// Sets the time of arrival of the events that follow.
     pub fn set_arrival(&mut self, at: Micros) {
         self.arrival = Some(at);
+    }
+
+    /// Says that the events that follow arrive now, although another replica with another clock has received them before.
+    pub(crate) fn set_live(&mut self) {
+        self.is_live = true;
     }
 
     /// Sets the source of the events that follow.

@@ -52,7 +52,7 @@ pub(super) struct Clocks {
 #[derive(Debug)]
 pub(crate) struct Clock {
     latest: AtomicI64,
-    /// When events last arrived, by this machine's clock.
+    /// When the latest event arrived, by this machine's clock.
     arrived: AtomicI64,
 }
 
@@ -143,8 +143,10 @@ impl Clocks {
     /// Returns the time of a cluster's events now, if they went on as they arrived: the latest event time, and what has passed since.
     pub(super) fn expected_of(&self, cluster: &str) -> Option<Micros> {
         let clock = lock(&self.by_cluster).get(cluster)?.clone();
-        let passed = clock::now().saturating_sub(clock.arrived.load(Ordering::Relaxed));
-        Some(clock.latest()?.saturating_add(passed.max(0)))
+        let arrived = clock.arrived.load(Ordering::Relaxed);
+        // It is recorded a moment later than the time.
+        let passed = if arrived == i64::MIN { 0 } else { clock::now().saturating_sub(arrived).max(0) };
+        Some(clock.latest()?.saturating_add(passed))
     }
 
     /// Returns the latest event time of all clusters.
@@ -183,7 +185,7 @@ impl Clock {
         Some(self.latest.load(Ordering::Relaxed)).filter(|at| *at != i64::MIN)
     }
 
-    /// Records when events arrived.
+    /// Records when the latest event arrived.
     pub(super) fn arrive(&self, at: Micros) {
         self.arrived.fetch_max(at, Ordering::Relaxed);
     }

@@ -241,11 +241,16 @@ impl Api {
             let message = format!("this server only forwards the events of its node to {url}: ask that server");
             problems.push(Problem { kind: ProblemKind::NoEvents, message });
         }
-        if self.sources.iter().any(|source| source.name == SHARED_LOG && !source.readiness.is_ready()) {
+        if self.is_behind() {
             let message = "this replica has not read all writes of the log yet; another one may know more".to_owned();
             problems.push(Problem { kind: ProblemKind::StaleEvents, message });
         }
         problems
+    }
+
+    /// Whether other replicas may know more.
+    pub(super) fn is_behind(&self) -> bool {
+        self.sources.iter().any(|source| source.name == SHARED_LOG && !source.readiness.is_ready())
     }
 
     /// Returns the sources that deliver no events at present.

@@ -9,15 +9,15 @@ use super::reply::{Failure, json};
 use super::route::Call;
 use super::views::{time, time_option};
 use crate::audit::event::Micros;
-use crate::detect::assessment::Assessment;
+use crate::detect::assessment::{Assessment, WarAssessment};
 use crate::detect::object::ObjectState;
 use crate::detect::verdict::{Confidence, State};
 use crate::net::Reply;
 use crate::pipeline::key::ObjectKey;
 
 /// How long after a quiet period a refusal holds although no event arrives. kube-apiserver posts a batch at the latest half a minute
-/// after its first event.
-const SILENT_AFTER: Micros = 60_000_000;
+/// after its first event, and services of clouds deliver some minutes late.
+const SILENT_AFTER: Micros = 300_000_000;
 
 /// The answer to a reconciler that asks whether it may write an object now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -68,8 +68,12 @@ impl Api {
             let war = assessment.worst(Confidence::Probable).filter(|war| war.state != State::Calm)?;
             let opponents: Vec<String> = war.tally.parties.keys().map(|p| p.to_string()).collect();
             let until = war.quiet_until();
+            // Of all wars that would forbid it.
+            let forbids =
+                |war: &&WarAssessment<'_>| war.state == State::Sustained && war.confidence >= Confidence::Probable;
+            let latest = assessment.wars().filter(forbids).filter_map(WarAssessment::quiet_until).max();
             let expected = self.pipeline().expected_of(key.cluster());
-            let has_ended = until.zip(expected).is_some_and(|(until, expected)| expected > until + SILENT_AFTER);
+            let has_ended = latest.zip(expected).is_some_and(|(until, expected)| expected > until + SILENT_AFTER);
             let reason = match (war.state, until) {
                 (State::Sustained, Some(until)) if has_ended => format!(
                     "{} fought over the object, and no event has arrived since the end of the quiet period at {}",
@@ -95,13 +99,13 @@ impl Api {
                 since: Some(war.state_since),
                 opponents,
                 reason,
-                retry_at: until,
+                retry_at: until.filter(|_| !has_ended),
                 as_of,
             })
         };
-        let unknown = || match as_of {
+        let reason = || match as_of {
             Some(_) => {
-                "no write to this object has been seen; the path has the plural and the group, such as deployments.apps/shop/web"
+                "nothing is known of this object; the path has the plural and the group, such as deployments.apps/shop/web"
             }
             None if key.cluster().is_empty() && self.pipeline().latest().is_some() => {
                 "nothing is known: the server has events of named clusters; add ?cluster=NAME"
@@ -111,15 +115,22 @@ impl Api {
         match self.pipeline().table().with(key, look) {
             Some(Some(decision)) => decision,
             Some(None) => allowed("no war over this object".to_owned()),
-            None => allowed(unknown().to_owned()),
+            None => allowed(reason().to_owned()),
         }
     }
 }
 
 pub(super) fn show(call: &Call<'_>) -> Result<Reply, Failure> {
-    if !call.api.is_ready() {
-        let why = "the server is starting or stopping; while it reads its journal, it does not know all wars";
-        return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, why));
+    match unknown(call.api) {
+        Some(why) => Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, why)),
+        None => Ok(json(&call.api.decision(&call.object()))),
     }
-    Ok(json(&call.api.decision(&call.object())))
+}
+
+/// Returns why there is no decision at the moment.
+pub(super) fn unknown(api: &Api) -> Option<&'static str> {
+    if !api.is_ready() {
+        return Some("the server is starting or stopping; while it reads its journal, it does not know all wars");
+    }
+    api.is_behind().then_some("this replica has not read all writes of the log yet; ask another one")
 }

@@ -4,13 +4,14 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hyper::Response;
+use http_body_util::BodyExt;
+use hyper::{Response, StatusCode};
 use tokio::sync::watch;
 
 use super::api::Api;
-use super::decision::Decision;
+use super::decision::{self, Decision};
 use super::json_lines::{self, Lines, Phase, Phases};
-use super::reply::Answer;
+use super::reply::{Answer, problem};
 use super::route::Call;
 use crate::pipeline::key::ObjectKey;
 
@@ -33,6 +34,9 @@ struct WatchedDecision {
 
 /// Answers a request with a stream of decisions.
 pub(super) fn stream(call: &Call<'_>) -> Response<Answer> {
+    if let Some(why) = decision::unknown(call.api) {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, why).map(BodyExt::boxed_unsync);
+    }
     let (api, phases) = (call.api.clone(), Phases::default());
     let changes = api.change_signal().subscribe();
     json_lines::answer(call, WatchedDecision { api, key: call.object(), changes, last: None, phases })
@@ -40,9 +44,6 @@ pub(super) fn stream(call: &Call<'_>) -> Response<Answer> {
 
 impl Lines for WatchedDecision {
     async fn next(&mut self) -> Option<Bytes> {
-        while self.phases.now(&self.api) == Phase::Starting {
-            tokio::time::sleep(EVERY).await;
-        }
         loop {
             let decision = self.api.decision(&self.key);
             let is_news = self.last.as_ref().is_none_or(|(last, at)| {
@@ -55,7 +56,8 @@ impl Lines for WatchedDecision {
                 self.last = Some((decision, Instant::now()));
                 return Some(line);
             }
-            if self.phases.now(&self.api) == Phase::Stopping {
+            // Another replica may know more.
+            if self.phases.now(&self.api) == Phase::Stopping || self.api.is_behind() {
                 return None;
             }
             tokio::time::sleep(EVERY).await;

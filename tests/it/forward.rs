@@ -111,6 +111,7 @@ fn a_server_that_forwards_cannot_also_judge() {
         ("tail.files=[]", "tail.files: set it, because tail.forward is set"),
         ("tail.cluster=east", "name the cluster in its url"),
         ("tail.forward.url=editwar:8443", "expected a URL"),
+        ("tail.forward.url=http://editwar.example.com:8443/audit", "expected https://"),
     ] {
         let base = [
             "serve",

@@ -68,5 +68,7 @@ fn a_support_bundle_without_a_server_says_why_there_is_none() {
     let (code, _, err) = run(&["support-bundle", file.to_str().unwrap(), "--server", "http://127.0.0.1:1"], None);
     assert_eq!(code, 0, "{err}");
     let found = unpack(&file);
-    assert!(found["editwar-support/doctor.yaml"].contains("127.0.0.1:1"), "{found:?}");
+    assert!(found["editwar-support/doctor.yaml"].contains("server"), "{found:?}");
+    assert!(found.values().all(|text| !text.contains("127.0.0.1:1")), "{found:?}");
+    assert!(found["editwar-support/metrics.txt"].starts_with("no metrics: "), "{found:?}");
 }

@@ -1,20 +1,25 @@
 //! Posts the lines of tailed logs to another server, which observes those of all nodes.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
+use anyhow::Result;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
 use crate::journal::committer::Unavailable;
-use crate::util::endpoint::Endpoint;
+use crate::util::endpoint::{Credentials, Endpoint};
+use crate::util::lock::lock;
 use crate::util::readiness::Readiness;
 
-/// How long the server may take to store one chunk, as kube-apiserver gives it.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
+/// How long the server may take to store one chunk. The same lines are posted again then, and count once.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Posts lines to the webhook of another server.
 pub(crate) struct Forwarder {
-    server: Endpoint,
+    url: String,
+    credentials: Credentials,
+    server: Mutex<Endpoint>,
     runtime: Handle,
     /// Whether the server has accepted the latest chunk.
     accepts: Readiness,
@@ -24,8 +29,12 @@ pub(crate) struct Forwarder {
 
 impl Forwarder {
     /// Must be called on the runtime that sends the requests.
-    pub(crate) fn new(server: Endpoint) -> Forwarder {
-        Forwarder { server, runtime: Handle::current(), accepts: Readiness::always() }
+    ///
+    /// # Errors
+    /// The URL is not valid, or the CA certificates cannot be read.
+    pub(crate) fn new(url: String, credentials: Credentials) -> Result<Forwarder> {
+        let server = Mutex::new(Endpoint::new(&url, &credentials)?);
+        Ok(Forwarder { url, credentials, server, runtime: Handle::current(), accepts: Readiness::always() })
     }
 
     pub(super) fn readiness(&self) -> Readiness {
@@ -37,25 +46,31 @@ impl Forwarder {
     /// # Errors
     /// [`Unavailable`] if the server does not accept them. That it rejects them as they are is no reason to drop them: the fault may
     /// be in its configuration.
-    pub(super) fn post(&self, lines: &[u8]) -> Result<(), Unavailable> {
+    pub(super) fn post(&self, lines: &[u8]) -> std::result::Result<(), Unavailable> {
         let body = Bytes::copy_from_slice(lines);
-        let posted = self.runtime.block_on(self.server.post("application/json", body, ANSWERED_WITHIN));
+        let mut server = lock(&self.server);
+        let posted = self.runtime.block_on(server.post("application/json", body, ANSWERED_WITHIN));
         let was_accepting = self.accepts.is_ready();
         self.accepts.set(posted.is_ok());
         match posted {
             Ok(()) if was_accepting => Ok(()),
             Ok(()) => {
-                tracing::info!(server = self.server.host(), "the server accepts events again");
+                tracing::info!(server = server.host(), "the server accepts events again");
                 Ok(())
             }
             Err(failure) => {
                 if was_accepting {
                     let error = format!("{:#}", failure.error);
                     tracing::error!(
-                        server = self.server.host(),
+                        server = server.host(),
                         error,
                         "the server does not accept events; posting them again until it does"
                     );
+                }
+                // The CA certificates may have been replaced.
+                let _guard = self.runtime.enter();
+                if let Ok(again) = Endpoint::new(&self.url, &self.credentials) {
+                    *server = again;
                 }
                 Err(Unavailable)
             }

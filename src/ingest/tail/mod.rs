@@ -60,8 +60,8 @@ enum WakeReason {
     Stop,
 }
 
-/// What takes the lines.
-pub(crate) enum Taker {
+/// Where the lines go.
+pub(crate) enum LineSink {
     /// This server ingests them.
     Intake(Intake),
     /// Another server does.
@@ -69,7 +69,7 @@ pub(crate) enum Taker {
 }
 
 struct Worker {
-    taker: Taker,
+    sink: LineSink,
     cluster: String,
     tails: Vec<(String, Tail)>,
     checkpoint: Checkpoint,
@@ -91,7 +91,7 @@ impl TailSource {
     ///
     /// # Errors
     /// The checkpoint cannot be read or written.
-    pub(crate) fn new(settings: Settings, taker: Taker, metrics: Metrics) -> Result<TailSource, Error> {
+    pub(crate) fn new(settings: Settings, sink: LineSink, metrics: Metrics) -> Result<TailSource, Error> {
         let checkpoint = match &settings.checkpoint {
             Some(path) => {
                 let checkpoint = Checkpoint::load(path)?;
@@ -120,7 +120,7 @@ impl TailSource {
         });
         let worker = Worker {
             tails: tails.collect(),
-            taker,
+            sink,
             cluster: settings.cluster,
             checkpoint,
             path: settings.checkpoint,
@@ -141,9 +141,9 @@ impl Source for TailSource {
     }
 
     fn readiness(&self) -> Readiness {
-        match &self.worker.taker {
-            Taker::Intake(_) => Readiness::always(),
-            Taker::Forwarder(forwarder) => forwarder.readiness(),
+        match &self.worker.sink {
+            LineSink::Intake(_) => Readiness::always(),
+            LineSink::Forwarder(forwarder) => forwarder.readiness(),
         }
     }
 
@@ -211,16 +211,16 @@ impl Worker {
     /// Ingests at most one chunk of each log. Returns `true` if there may be more.
     fn step(&mut self) -> bool {
         let mut has_more = false;
-        let Worker { taker, cluster, tails, metrics, rejected, .. } = self;
+        let Worker { sink, cluster, tails, metrics, rejected, .. } = self;
         for (name, tail) in tails {
-            if !retry(taker, cluster, rejected) || taker.check().is_err() {
+            if !retry(sink, cluster, rejected) || sink.check().is_err() {
                 return false;
             }
             let step = tail.step(&mut |lines| {
                 let origin = Origin { cluster, source: name };
                 match rejected {
                     Some((_, waiting)) => waiting.extend_from_slice(lines),
-                    None if taker.take(origin, lines).is_err() => {
+                    None if sink.ingest(origin, lines).is_err() => {
                         *rejected = Some((name.clone(), lines.to_vec()));
                     }
                     None => {}
@@ -251,7 +251,8 @@ impl Worker {
         // Positions of logs that are no longer tailed are kept, in case they are tailed again.
         let mut next = self.checkpoint.clone();
         next.positions.extend(now);
-        if next == self.checkpoint || !retry(&self.taker, &self.cluster, &mut self.rejected) {
+        // The position is after the lines that were rejected.
+        if next == self.checkpoint || self.rejected.is_some() {
             return;
         }
         match next.save(path) {
@@ -285,17 +286,17 @@ impl Worker {
     }
 }
 
-// === impl Taker ===
+// === impl LineSink ===
 
-impl Taker {
-    /// Takes lines. On `Ok`, their writes are stored.
+impl LineSink {
+    /// Ingests lines. On `Ok`, their writes are stored.
     ///
     /// # Errors
     /// [`Unavailable`] if they must be passed again.
-    fn take(&self, origin: Origin<'_>, lines: &[u8]) -> Result<(), Unavailable> {
+    fn ingest(&self, origin: Origin<'_>, lines: &[u8]) -> Result<(), Unavailable> {
         match self {
-            Taker::Intake(intake) => intake.ingest_lines(origin, lines),
-            Taker::Forwarder(forwarder) => forwarder.post(lines),
+            LineSink::Intake(intake) => intake.ingest_lines(origin, lines),
+            LineSink::Forwarder(forwarder) => forwarder.post(lines),
         }
     }
 
@@ -305,17 +306,17 @@ impl Taker {
     /// [`Unavailable`] if not.
     fn check(&self) -> Result<(), Unavailable> {
         match self {
-            Taker::Intake(intake) => intake.check(),
+            LineSink::Intake(intake) => intake.check(),
             // Only an attempt shows it.
-            Taker::Forwarder(_) => Ok(()),
+            LineSink::Forwarder(_) => Ok(()),
         }
     }
 }
 
 /// Passes rejected lines again. Returns `false` if they are rejected again.
-fn retry(taker: &Taker, cluster: &str, rejected: &mut Option<(String, Vec<u8>)>) -> bool {
+fn retry(sink: &LineSink, cluster: &str, rejected: &mut Option<(String, Vec<u8>)>) -> bool {
     let Some((source, lines)) = rejected else { return true };
-    let is_ingested = taker.take(Origin { cluster, source }, lines).is_ok();
+    let is_ingested = sink.ingest(Origin { cluster, source }, lines).is_ok();
     if is_ingested {
         *rejected = None;
     }

@@ -208,7 +208,9 @@ impl Group {
         }
         if let Some(done) = lock(&self.done).take() {
             // Nobody waits for a notice, and the client that posted a batch may be gone.
-            let _ = done.send(lock(&self.failure).take().map_or(Ok(()), Err));
+            if let Err(Err(error)) = done.send(lock(&self.failure).take().map_or(Ok(()), Err)) {
+                tracing::warn!(%error, "Kafka: the brokers have not stored a message to the other replicas");
+            }
         }
     }
 }

@@ -306,6 +306,9 @@ impl Reader {
         let Target { pipeline, rebuilding, sinks, metrics, .. } = &self.target;
         let sinks = if self.is_live { sinks } else { rebuilding };
         let mut batch = pipeline.batch(run[0].cluster, run[0].source);
+        if self.is_live {
+            batch.set_live();
+        }
         run.iter().for_each(|entry| replay::ingest_entry(&mut batch, entry));
         count_wrong_clocks(metrics, &batch);
         sinks.publish(&Changes::of(&mut batch));

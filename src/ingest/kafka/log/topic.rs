@@ -50,13 +50,18 @@ pub(super) fn prepare(
     let topic = settings.topic.as_str();
     let retention_ms = (settings.retention.max(settings.window) / 1_000).to_string();
     let bytes_max = MESSAGE_BYTES_MAX.to_string();
-    let new = NewTopic::new(topic, 1, TopicReplication::Fixed(DEFAULT_REPLICATION))
+    let brokers = consumer.fetch_metadata(None, ANSWERED_WITHIN).map_err(Refusal::Unreachable)?.brokers().len();
+    let is_safe = brokers >= COPIES_SAFE;
+    let replication = || TopicReplication::Fixed(if is_safe { COPIES_SAFE as i32 } else { DEFAULT_REPLICATION });
+    let mut new = NewTopic::new(topic, 1, replication())
         .set("retention.ms", &retention_ms)
         .set("cleanup.policy", "delete")
         .set("max.message.bytes", &bytes_max);
-    let transitions = settings.transitions.as_deref().map(|topic| {
-        NewTopic::new(topic, 1, TopicReplication::Fixed(DEFAULT_REPLICATION)).set("cleanup.policy", "compact")
-    });
+    if is_safe {
+        new = new.set("min.insync.replicas", "2");
+    }
+    let compacted = |topic| NewTopic::new(topic, 1, replication()).set("cleanup.policy", "compact");
+    let transitions = settings.transitions.as_deref().map(compacted);
     let options = AdminOptions::new().request_timeout(Some(ANSWERED_WITHIN));
     let new = std::iter::once(&new).chain(&transitions);
     let created = handle.block_on(admin.create_topics(new, &options)).map_err(Refusal::Unreachable)?;
