@@ -263,12 +263,12 @@ mod tests {
 
     #[test]
     fn a_configuration_keeps_numbers_times_and_words_of_editwar_only() {
-        let text = "notify: {cloud_events: {url: 'https://hook.example/api?code=SECRET'}}\njournal: {path: /srv/x, retention: 3d}\n\
+        let text = "notify: {cloud_events: {url: 'https://receiver.example/api?code=SECRET'}}\njournal: {path: /srv/x, retention: 3d}\n\
                     enforce: {mode: pause, resources: [widgets.corp.example]}\ncontexts: {prod-east: admin@corp}\n";
         let mut config = serde_json::to_value(Config::parse(text, "x").unwrap()).unwrap();
         remove_texts("", &mut config);
         let found = config.to_string();
-        for secret in ["hook", "SECRET", "srv", "widgets", "prod-east", "admin@corp"] {
+        for secret in ["receiver", "SECRET", "srv", "widgets", "prod-east", "admin@corp"] {
             assert!(!found.contains(secret), "{secret}: {found}");
         }
         assert_eq!((&config["journal"]["retention"], &config["enforce"]["mode"]), (&"3d".into(), &"pause".into()));

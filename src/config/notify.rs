@@ -14,7 +14,7 @@ use crate::detect::verdict::Confidence;
 pub struct Notify {
     /// The address under which people open the page of this server, for links, such as `https://editwar.example.com`.
     pub page_url: Option<String>,
-    /// Keys of the labels of objects that say who owns them. Alerts, CloudEvents and the page show these labels.
+    /// Keys of the labels of objects that say who owns them. Alerts, CloudEvents, the page and past transitions show these labels.
     pub owner_labels: Vec<String>,
     /// Alertmanager.
     pub alertmanager: AlertmanagerConfig,

@@ -96,8 +96,7 @@ impl<'a> Reporter<'a> {
         report
     }
 
-    /// Returns the rows of the overview, and the number of objects that are left out. `labels` are the keys of the labels
-    /// that say who owns an object.
+    /// Returns the rows of the overview, and the number of objects that are left out.
     pub fn overview(&self, limit: usize) -> (Vec<OverviewRow>, usize) {
         overview::rows(self, limit)
     }
