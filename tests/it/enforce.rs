@@ -69,6 +69,7 @@ impl Cluster {
     }
 
     /// Returns how often Events with a reason were reported. Repeated ones are counted in a series.
+    #[cfg(feature = "kafka")]
     fn count_events(&self, reason: &str) -> u64 {
         let events = self.server.kubectl("admin", &["get", "events", "-n", "shop", "-o", "json"]);
         let events: Value = serde_json::from_str(&events).unwrap();
