@@ -48,7 +48,7 @@ clusters:
 - name: editwar
   cluster:
     server: https://{authority}{path}
-    # The certificate contains this name, but not the address.
+    # kube-apiserver verifies this name instead of the address.
     tls-server-name: {}
     certificate-authority-data: {}
 users:
