@@ -173,8 +173,10 @@ impl Pseudonyms {
                 // Groups of Kubernetes itself.
                 "group" if !value.contains('.') || value.ends_with(".k8s.io") => value.to_owned(),
                 _ => {
-                    self.names.insert(value.replace("\\\"", "\"").replace("\\\\", "\\"));
-                    self.of(value)
+                    let name = unescaped(value);
+                    let hash = self.of(&name);
+                    self.names.insert(name);
+                    hash
                 }
             };
             out += &format!("{label}=\"{shown}\"");
@@ -225,6 +227,16 @@ fn remove_texts(key: &str, value: &mut serde_json::Value) {
     }
 }
 
+/// Returns the value of a label without the escapes of the text format.
+fn unescaped(value: &str) -> String {
+    let mut chars = value.chars();
+    let mut next = || match chars.next()? {
+        '\\' => chars.next().map(|escaped| if escaped == 'n' { '\n' } else { escaped }),
+        plain => Some(plain),
+    };
+    std::iter::from_fn(&mut next).collect()
+}
+
 /// Returns the length of a value of a label, up to its closing quote.
 fn end_of_value(text: &str) -> Option<usize> {
     let mut is_escaped = false;
@@ -247,7 +259,7 @@ mod tests {
         let found =
             pseudonyms.of_metrics(&format!("# HELP x {{name=\"a\"}}\n{line}\nplain 5\nother{{reason=\"full\"}} 2\n"));
         let lines: Vec<&str> = found.lines().collect();
-        let (web, shop) = (pseudonyms.of(r#"we\"b,}"#), pseudonyms.of("shopping"));
+        let (web, shop) = (pseudonyms.of("we\"b,}"), pseudonyms.of("shopping"));
         assert_eq!(lines[0], "# HELP x {name=\"a\"}");
         assert_eq!(
             lines[1],

@@ -18,9 +18,6 @@ const NONE: &str = "(none)";
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct WarCounts {
     by: String,
-    /// Whether there was no transition at all, also none that is not of a war.
-    #[serde(skip)]
-    is_empty: bool,
     /// The groups, those with the most wars first.
     pub(super) groups: Vec<Group>,
     /// The time from which no war is missing.
@@ -39,7 +36,7 @@ pub(super) struct Group {
     objects: usize,
     /// Number of wars that are not over.
     not_over: usize,
-    /// When the latest one began. Of a war that began before that time, when the list begins.
+    /// When the latest war began, or when the list begins if that war is older.
     #[serde(with = "time")]
     last: Micros,
 }
@@ -92,12 +89,7 @@ impl WarCounts {
         };
         let mut groups: Vec<Group> = groups.into_iter().map(group).collect();
         groups.sort_by(|a, b| b.wars.cmp(&a.wars).then_with(|| a.value.cmp(&b.value)));
-        WarCounts {
-            by: key.to_owned(),
-            is_empty: found.transitions.is_empty(),
-            groups,
-            complete_since: found.complete_since,
-        }
+        WarCounts { by: key.to_owned(), groups, complete_since: found.complete_since }
     }
 
     /// Formats the groups, one per line.
@@ -121,11 +113,8 @@ impl WarCounts {
         text
     }
 
-    /// Returns what to say about a result that may mislead.
+    /// Returns what to do if no object has the label.
     pub(super) fn hint(&self) -> Option<String> {
-        if self.is_empty {
-            return Some("no verdict has changed of an object that matches: check the filters and --since".to_owned());
-        }
         let is_unknown = !self.groups.is_empty() && self.groups.iter().all(|group| group.value.is_empty());
         let is_label = !matches!(&*self.by, "cluster" | "namespace" | "kind");
         (is_unknown && is_label).then(|| {

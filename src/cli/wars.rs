@@ -158,7 +158,13 @@ fn counts(which: &Which, key: &str, common: &[(&str, Option<&str>)], target: &Se
     if let Some(hint) = counts.hint() {
         writeln!(anstream::stderr(), "{hint}")?;
     }
-    Ok(if counts.groups.is_empty() { Outcome::Calm } else { Outcome::War })
+    if !found.transitions.is_empty() {
+        return Ok(if counts.groups.is_empty() { Outcome::Calm } else { Outcome::War });
+    }
+    // Whether there was peace, or the filters match nothing and no event was received.
+    let report: Report = ask(target, with_query("/api/v1/wars", common))?;
+    analyze::print_problems(&report.coverage.problems, false);
+    Ok(Outcome::of_search(&report.coverage, false))
 }
 
 fn past_transitions(which: &Which, common: &[(&str, Option<&str>)], target: &ServerTarget) -> Result<Transitions> {

@@ -121,14 +121,14 @@ impl Api {
 }
 
 pub(super) fn show(call: &Call<'_>) -> Result<Reply, Failure> {
-    match unknown(call.api) {
+    match unavailable(call.api) {
         Some(why) => Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, why)),
         None => Ok(json(&call.api.decision(&call.object()))),
     }
 }
 
-/// Returns why there is no decision at the moment.
-pub(super) fn unknown(api: &Api) -> Option<&'static str> {
+/// Returns the reason if the server cannot decide at the moment.
+pub(super) fn unavailable(api: &Api) -> Option<&'static str> {
     if !api.is_ready() {
         return Some("the server is starting or stopping; while it reads its journal, it does not know all wars");
     }

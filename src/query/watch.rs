@@ -34,7 +34,7 @@ struct WatchedDecision {
 
 /// Answers a request with a stream of decisions.
 pub(super) fn stream(call: &Call<'_>) -> Response<Answer> {
-    if let Some(why) = decision::unknown(call.api) {
+    if let Some(why) = decision::unavailable(call.api) {
         return problem(StatusCode::SERVICE_UNAVAILABLE, why).map(BodyExt::boxed_unsync);
     }
     let (api, phases) = (call.api.clone(), Phases::default());

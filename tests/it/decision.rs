@@ -48,7 +48,7 @@ fn war() -> Vec<u8> {
 
 #[test]
 fn a_watched_decision_sends_a_line_at_once_and_at_each_change() {
-    let server = Server::start(&[]);
+    let server = Server::start(&[]).ready();
     let mut lines = follow(&server, PATH);
     let first = lines.next().unwrap();
     assert_eq!((first["allowed"].clone(), first["state"].clone()), (true.into(), "calm".into()));
@@ -88,7 +88,7 @@ fn a_refusal_ends_after_the_quiet_period_also_if_no_event_arrives() {
 
 #[test]
 fn a_decision_says_what_it_does_not_know() {
-    let server = Server::start(&[]);
+    let server = Server::start(&[]).ready();
     let reason =
         |path: &str| server.json(&format!("/api/v1/objects/{path}/decision"))["reason"].as_str().unwrap().to_owned();
     assert_eq!(reason("deployments.apps/shop/web"), "nothing is known: no event of this cluster has arrived");

@@ -296,7 +296,7 @@ fn a_replica_of_one_log_lifts_the_pause_of_a_war_that_was_posted_to_another_one(
     cluster.server.kubectl("alice", &["annotate", "deployment", "web", "-n", "shop", &format!("{PAUSED}-")]);
     cluster.wait("both know that it was lifted", 60, || war()["state"] == "calm");
     cluster.fight();
-    wait_until("both pauses are told", 20, || cluster.count_events("ThrashingDetected") == 2);
+    wait_until("both pauses are reported", 20, || cluster.count_events("ThrashingDetected") == 2);
     cluster.editwar.kill();
     wait_until("the other takes over", 60, || {
         let status = status();
@@ -307,7 +307,7 @@ fn a_replica_of_one_log_lifts_the_pause_of_a_war_that_was_posted_to_another_one(
     cluster.editwar = enforcing(&cluster.server, &cluster.webhook.clone(), &log);
     cluster.wait("it is lifted", 90, || !is_paused(&cluster.server));
     assert!(cluster.readiness().contains("standing by"), "{}", cluster.readiness());
-    wait_until("both ends are told", 20, || cluster.count_events("ThrashingResolved") == 2);
+    wait_until("both ends are reported", 20, || cluster.count_events("ThrashingResolved") == 2);
     assert_eq!(cluster.count_events("ThrashingDetected"), 2, "one for each pause: {}", cluster.events());
 }
 

@@ -221,6 +221,9 @@ fn question_which_team_had_the_most_wars_last_month() {
     let rows: Vec<Vec<&str>> = out.lines().map(|line| line.split_whitespace().take(4).collect()).collect();
     assert!(rows.contains(&vec!["shop", "2", "1", "0"]) && rows.contains(&vec!["(none)", "1", "1", "0"]), "{out}");
     assert!(out.contains("complete since"), "{out}");
+    // Nothing that matches is no peace.
+    let (code, out, err) = wars(&["--by", "team", "-n", "shpo"]);
+    assert!(code == 2 && err.contains("shpo"), "{code} {out}{err}");
     let (_, out, err) = wars(&["--by", "owner"]);
     assert!(out.contains("(none)") && err.contains("add it to notify.owner_labels"), "{out}{err}");
     let (_, out, _) = wars(&["--by", "namespace", "-o", "json"]);

@@ -13,7 +13,8 @@ pub struct Remote {
     /// CA certificates to verify the server's certificate, in PEM. Default: the CA certificates of the system.
     #[arg(long, env = "EDITWAR_SERVER_CA", value_name = "FILE")]
     pub server_ca: Option<PathBuf>,
-    /// Do not verify the server's certificate, which some servers have made themselves. Credentials are then sent to whoever answers.
+    /// Do not verify the server's certificate, for servers with a self-signed one. Credentials are then sent to any server that
+    /// answers.
     #[arg(long, conflicts_with = "server_ca")]
     pub insecure_skip_tls_verify: bool,
     /// File with the bearer token to authenticate with.

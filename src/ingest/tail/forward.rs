@@ -3,7 +3,6 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use anyhow::Result;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
@@ -32,7 +31,7 @@ impl Forwarder {
     ///
     /// # Errors
     /// The URL is not valid, or the CA certificates cannot be read.
-    pub(crate) fn new(url: String, credentials: Credentials) -> Result<Forwarder> {
+    pub(crate) fn new(url: String, credentials: Credentials) -> anyhow::Result<Forwarder> {
         let server = Mutex::new(Endpoint::new(&url, &credentials)?);
         Ok(Forwarder { url, credentials, server, runtime: Handle::current(), accepts: Readiness::always() })
     }
@@ -44,9 +43,9 @@ impl Forwarder {
     /// Posts lines. On `Ok`, the server has stored their writes. Must not be called from async code.
     ///
     /// # Errors
-    /// [`Unavailable`] if the server does not accept them. That it rejects them as they are is no reason to drop them: the fault may
-    /// be in its configuration.
-    pub(super) fn post(&self, lines: &[u8]) -> std::result::Result<(), Unavailable> {
+    /// [`Unavailable`] if the server does not accept them, for whatever reason. Lines are never dropped, because the configuration of the
+    /// server may cause the rejection.
+    pub(super) fn post(&self, lines: &[u8]) -> Result<(), Unavailable> {
         let body = Bytes::copy_from_slice(lines);
         let mut server = lock(&self.server);
         let posted = self.runtime.block_on(server.post("application/json", body, ANSWERED_WITHIN));

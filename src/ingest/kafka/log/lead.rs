@@ -67,7 +67,7 @@ impl Lead {
     }
 }
 
-/// All replicas are told, this one included.
+/// Sends a notice to all replicas, including this one.
 impl LiftedPauses for Lead {
     fn lift(&self, object: &ObjectKey, at: Micros) {
         self.producer.notify(&Notice::Resumed { object: object.as_ref().to_owned(), at });
