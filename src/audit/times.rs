@@ -98,7 +98,14 @@ pub fn end(lines: &[u8], apart: Micros) -> Option<Micros> {
 
 /// Returns the times of the last events of each of the last lines, in reverse order of the lines.
 fn last_times(lines: &[u8]) -> impl Iterator<Item = Micros> {
-    lines.rsplit(|b| *b == b'\n').take(LINES_TRIED).filter_map(|line| elements(line).filter_map(of_event).last())
+    let mut rest = Some(lines);
+    let from_last = std::iter::from_fn(move || {
+        let lines = rest?;
+        let newline = memchr::memrchr(b'\n', lines);
+        rest = newline.map(|newline| &lines[..newline]);
+        Some(&lines[newline.map_or(0, |newline| newline + 1)..])
+    });
+    from_last.take(LINES_TRIED).filter_map(|line| elements(line).filter_map(of_event).last())
 }
 
 /// Returns the times of all events in these lines.

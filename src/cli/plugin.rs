@@ -2,6 +2,7 @@
 //! commands unchanged.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -105,9 +106,35 @@ enum Command {
     Version,
 }
 
-/// Runs the plugin.
-pub fn run() -> ExitCode {
-    end(Plugin::parse().run().map_err(with_hint))
+/// What `editwar` does if it is called as the plugin, which the binary `kubectl-editwar` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It is `kubectl editwar`.
+    Plugin,
+    /// It prints completions for kubectl.
+    Completer,
+}
+
+// === impl Role ===
+
+impl Role {
+    /// Returns the role by the name that the process was called by, or `None` if that is not the plugin's.
+    pub fn of_call() -> Option<Role> {
+        let path = std::env::args_os().next()?;
+        match Path::new(&path).file_name()?.to_str()? {
+            "kubectl-editwar" => Some(Role::Plugin),
+            "kubectl_complete-editwar" => Some(Role::Completer),
+            _ => None,
+        }
+    }
+
+    /// Runs the plugin with the arguments of the process.
+    pub fn run(self) -> ExitCode {
+        match self {
+            Role::Plugin => end(Plugin::parse().run().map_err(with_hint)),
+            Role::Completer => complete(&std::env::args().skip(1).collect::<Vec<_>>()),
+        }
+    }
 }
 
 /// Adds a hint to errors of the API server's proxy: port forwarding may work instead.
@@ -173,7 +200,7 @@ fn who_args(object: &str, namespace: Option<&str>, cluster: Option<&str>, output
 }
 
 /// Prints completions for kubectl. `words` are the words after `kubectl editwar`; the last one is incomplete.
-pub fn complete(words: &[String]) -> ExitCode {
+fn complete(words: &[String]) -> ExitCode {
     let mut candidates = candidates(words);
     // The names come from the cluster, and the shell prints them.
     candidates.retain(|candidate| !candidate.contains(escape::is_harmful));

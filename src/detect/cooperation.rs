@@ -30,6 +30,8 @@ pub struct CooperationRule {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CooperationRules {
     rules: Vec<CooperationRule>,
+    /// The resources of the rules, in the same order.
+    resources: Vec<ResourcePattern>,
     /// The indices of the rules that can apply to a part (main, status) whose fields are not known. They are looked up
     /// for every write to an object with several writers at audit level Metadata.
     of_parts: [Vec<(ResourcePattern, usize)>; 2],
@@ -195,7 +197,8 @@ impl CooperationRules {
             let possible = rules.iter().enumerate().filter(|(_, rule)| is_possible(rule));
             possible.map(|(index, rule)| (ResourcePattern::new(&rule.resource), index)).collect()
         });
-        CooperationRules { rules, of_parts }
+        let resources = rules.iter().map(|rule| ResourcePattern::new(&rule.resource)).collect();
+        CooperationRules { rules, resources, of_parts }
     }
 
     /// Returns the co-operation of two actors over a part of an object whose fields are not known.
@@ -219,10 +222,10 @@ impl CooperationRules {
     }
 
     /// Returns the co-operation of two actors over one field of an object.
-    pub fn find(&self, resource: &str, path: &str, a: &Client, b: &Client) -> Option<&CooperationRule> {
-        self.rules
-            .iter()
-            .find(|rule| is_match(&rule.resource, resource) && is_path(&rule.path, path) && rule.matches(a, b))
+    pub fn find(&self, group: &str, resource: &str, path: &str, a: &Client, b: &Client) -> Option<&CooperationRule> {
+        let of_resource =
+            self.resources.iter().zip(&self.rules).filter(|(pattern, _)| pattern.matches(group, resource));
+        of_resource.map(|(_, rule)| rule).find(|rule| is_path(&rule.path, path) && rule.matches(a, b))
     }
 
     /// Returns the rule of a mechanism, unless it is switched off.

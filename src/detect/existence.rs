@@ -127,7 +127,7 @@ impl Existence {
         // run.
         let insists = self.is_unchanged && matches!(creator.class, ActorClass::Controller | ActorClass::Gitops);
         let is_finished = on.is("batch", "jobs") && is_named(deleter, "ttl-after-finished-controller") && !insists;
-        let row = known.find(&on.name(), "(object)", creator, deleter);
+        let row = known.find(on.group, on.resource, "(object)", creator, deleter);
         row.or_else(|| known.mechanism(RESTART).filter(|_| is_restart))
             .or_else(|| known.mechanism(FINISHED_JOB).filter(|_| is_finished && creator.role != Role::InTree))
     }

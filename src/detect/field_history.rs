@@ -361,7 +361,7 @@ impl Habits {
 /// Returns the co-operation by which both write the field, if there is one.
 fn cooperation<'l>(change: &Change, a: &Writer, b: &Writer, on: &ObjectLimits<'l>) -> Option<&'l CooperationRule> {
     let known = &on.limits.cooperations;
-    if let Some(row) = known.find(&on.name(), &change.path, &a.author.client, &b.author.client) {
+    if let Some(row) = known.find(on.group, on.resource, &change.path, &a.author.client, &b.author.client) {
         return Some(row);
     }
     let is_replicas = change.path.ends_with("eplicas");

@@ -34,11 +34,17 @@ const STATES_MAX: usize = 256;
 /// fields that it names.
 const BYTES_MAX: usize = 4 << 20;
 
+/// Number of records behind a checkpoint. Most late writes are later than that.
+const TAIL: usize = 8;
+
 /// The writes of an object with more than one client, and their analysis.
 #[derive(Clone, Debug, Default)]
 pub struct WriteHistory {
     /// The analysis of the records that were dropped.
     base: Analysis,
+    /// The analysis of the first records, if there are many and a write came late: the next one needs to fold only the others
+    /// again.
+    checkpoint: Option<Box<Checkpoint>>,
     /// The analysis of all writes.
     live: Analysis,
     records: VecDeque<Record>,
@@ -60,6 +66,16 @@ pub struct WriteHistory {
     deadline: Option<Micros>,
 }
 
+/// The state of a fold over the records.
+#[derive(Clone, Debug, Default)]
+struct Checkpoint {
+    analysis: Analysis,
+    /// Number of records in it.
+    len: usize,
+    /// When a person last lifted the pause, if that is after these records.
+    resumed: Option<Micros>,
+}
+
 // === impl WriteHistory ===
 
 impl WriteHistory {
@@ -72,7 +88,7 @@ impl WriteHistory {
         }
         history.finalized = history.records.len();
         history.bytes = history.records.iter().map(Record::bytes).sum();
-        drop(history.recompute(on));
+        drop(history.recompute(0, on));
         history
     }
 
@@ -95,6 +111,7 @@ impl WriteHistory {
     pub fn resume(&mut self, at: Micros) {
         self.resumed = Some(at);
         self.live.resume(at);
+        self.checkpoint = None;
     }
 
     /// Makes the transitions that are due by `now`. Returns those of the object's state, which counts wars of at least
@@ -159,9 +176,9 @@ impl WriteHistory {
             // The replaced record changed nothing, but a webhook replaced what it requested.
             (found.is_no_op, found.order.revision) = (true, 0);
             drop(found.state.take());
-            return self.place(found, false, on);
+            return self.place(found, Some(at), on);
         }
-        self.recompute(on)
+        self.recompute(at, on)
     }
 
     /// Replaces the client of the same revision, of which only the field manager was known, by that of this record.
@@ -172,7 +189,7 @@ impl WriteHistory {
             self.correct(record, on)
         } else {
             (self.records[at].client, self.records[at].verb) = (record.client, record.verb);
-            self.recompute(on)
+            self.recompute(at, on)
         };
         // What was counted for the field manager is not counted again for its account.
         let mut new = self.live.thrashing_total().saturating_sub(counted);
@@ -186,16 +203,19 @@ impl WriteHistory {
 
     /// Inserts a write at its position in the order. Returns the new thrashing events.
     pub fn insert(&mut self, record: Record, on: &ObjectLimits<'_>) -> ThrashingCounts {
-        self.place(record, true, on)
+        self.place(record, None, on)
     }
 
-    /// Inserts a write at its position in the order. `is_new` is false if the analysis includes it already, from another
-    /// position. Returns the new thrashing events.
-    fn place(&mut self, mut record: Record, is_new: bool, on: &ObjectLimits<'_>) -> ThrashingCounts {
+    /// Inserts a write at its position in the order. `was_at` is where the record was if the analysis includes it already.
+    /// Returns the new thrashing events.
+    fn place(&mut self, mut record: Record, was_at: Option<usize>, on: &ObjectLimits<'_>) -> ThrashingCounts {
         let uid = if record.order.is_last { 0 } else { record.order.uid };
         let at = self.position_for(&record);
         let passed = self.advanced.max(self.resumed);
-        let mut is_last = is_new && at == self.records.len() && passed.is_none_or(|passed| passed <= record.order.at);
+        let is_in_time = passed.is_none_or(|passed| passed <= record.order.at);
+        let mut is_last = was_at.is_none() && at == self.records.len() && is_in_time;
+        // The first record that changes.
+        let mut changed = at.min(was_at.unwrap_or(at));
         if at < self.finalized {
             record.is_blind |= record.effect == Effect::Modify;
             record.resolve(None, on);
@@ -209,6 +229,7 @@ impl WriteHistory {
             let first = self.first_rival(at);
             // Updates of the same revision are reordered, and with them the records after them.
             is_last &= first == at;
+            changed = changed.min(first);
             self.resolve_from(first, on);
         }
         if let Some(from) = self.deletion_of(uid)
@@ -218,13 +239,14 @@ impl WriteHistory {
             self.records.insert(to, deletion);
             if from != to {
                 self.resolve_from(from.min(to), on);
+                changed = changed.min(from.min(to));
                 is_last = false;
             }
         }
         let thrashing = if is_last {
             self.live.step(&self.records[at], on).map(|party| (party, 1)).into_iter().collect()
         } else {
-            self.recompute(on)
+            self.recompute(changed, on)
         };
         self.finalize();
         while self.is_too_long()
@@ -243,6 +265,10 @@ impl WriteHistory {
             self.base.resume(at);
         }
         self.base.step(&oldest, on);
+        self.checkpoint = self.checkpoint.take().filter(|checkpoint| checkpoint.len > 1);
+        if let Some(checkpoint) = &mut self.checkpoint {
+            checkpoint.len -= 1;
+        }
     }
 
     fn is_too_long(&self) -> bool {
@@ -267,8 +293,9 @@ impl WriteHistory {
 
     /// Returns the approximate bytes of the history.
     pub fn bytes(&self) -> usize {
-        // The two analyses share their contents, but not their tables, so only half of the base counts.
-        let analysis = self.live.bytes() + self.base.bytes() / 2;
+        // The two analyses share their contents, but not their tables, so only half of the others counts.
+        let checkpoint = self.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.analysis.bytes() / 2);
+        let analysis = self.live.bytes() + self.base.bytes() / 2 + checkpoint;
         self.bytes + self.finalized_fields.as_ref().map_or(0, |finalized_fields| finalized_fields.bytes()) + analysis
     }
 
@@ -286,6 +313,7 @@ impl WriteHistory {
         self.records = VecDeque::new();
         (self.finalized, self.bytes, self.resumed) = (0, 0, None);
         self.base = self.live.clone();
+        self.checkpoint = None;
     }
 
     fn state_before(&self, at: usize) -> Option<&Arc<Fields>> {
@@ -328,12 +356,22 @@ impl WriteHistory {
         }
     }
 
-    /// Folds the kept writes again. Returns the thrashing events that are new.
-    fn recompute(&mut self, on: &ObjectLimits<'_>) -> ThrashingCounts {
-        let before = std::mem::replace(&mut self.live, self.base.clone());
+    /// Folds the kept writes again, of which those from `changed` on are not as they were. Returns the thrashing events that
+    /// are new.
+    fn recompute(&mut self, changed: usize, on: &ObjectLimits<'_>) -> ThrashingCounts {
+        self.checkpoint = self.checkpoint.take().filter(|checkpoint| checkpoint.len <= changed);
+        let (analysis, first, mut resumed) = match &self.checkpoint {
+            Some(checkpoint) => (checkpoint.analysis.clone(), checkpoint.len, checkpoint.resumed),
+            None => (self.base.clone(), 0, self.resumed),
+        };
+        let before = std::mem::replace(&mut self.live, analysis);
         self.advanced = None;
-        let mut resumed = self.resumed;
-        for record in &self.records {
+        let next = changed.min(self.records.len().saturating_sub(TAIL));
+        for (index, record) in self.records.iter().enumerate().skip(first) {
+            if index == next && next > first + TAIL {
+                let checkpoint = Checkpoint { analysis: self.live.clone(), len: index, resumed };
+                self.checkpoint = Some(Box::new(checkpoint));
+            }
             if let Some(at) = resumed.take_if(|at| *at <= record.order.at) {
                 self.live.resume(at);
             }

@@ -5,7 +5,10 @@ mod input;
 mod log;
 mod merge;
 mod parallel_reader;
+mod plain;
 mod sequencer;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -22,7 +25,7 @@ use crate::audit::times;
 /// read completely. A single event that is more than `apart` later than all others is ignored.
 pub fn end_time(input: &Input, apart: Micros) -> Option<Micros> {
     let path = input.path()?;
-    let mut stream = Stream::open(Box::new(File::open(path).ok()?), Arc::default(), None).ok()?;
+    let mut stream = Stream::of_file(File::open(path).ok()?, Arc::default(), None).ok()?;
     let mut tail = Vec::new();
     if stream.is_sequential {
         loop {

@@ -165,14 +165,21 @@ impl Segment {
         self.commit(|write| {
             let mut events = write.open_table(EVENTS)?;
             let mut objects = write.open_table(OBJECTS)?;
-            let mut index = Vec::new();
+            let mut new = Vec::new();
             for record in records {
-                if events.get(&record.key.0)?.is_some() {
-                    continue;
+                let before = events.insert(&record.key.0, record.packed.as_slice())?;
+                match before.map(|before| before.value().to_vec()) {
+                    // A batch that is posted again: the first delivery is the one that counts.
+                    Some(before) => drop(events.insert(&record.key.0, before.as_slice())?),
+                    None => new.push((record.object.as_ref(), &record.key)),
                 }
-                events.insert(&record.key.0, record.packed.as_slice())?;
-                index_start(&mut index, record.object.as_ref());
-                index.extend_from_slice(&record.key.0);
+            }
+            // In the order of the index, so that its pages are found once.
+            new.sort_unstable();
+            let mut index = Vec::new();
+            for (object, key) in new {
+                index_start(&mut index, object);
+                index.extend_from_slice(&key.0);
                 objects.insert(index.as_slice(), ())?;
             }
             let mut kept = write.open_table(TRANSITIONS)?;

@@ -3,26 +3,18 @@
 /// Returns whether `text` matches `pattern`. `*` matches any run of characters, including none; every other character
 /// matches itself.
 pub(crate) fn is_match(pattern: &str, text: &str) -> bool {
-    if pattern == "*" {
-        return true;
-    }
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else { return false };
-    let mut is_open = false;
-    let mut last = None;
-    for part in parts {
-        is_open = true;
-        if let Some(middle) = last.replace(part) {
-            match rest.find(middle) {
-                Some(at) => rest = &rest[at + str::len(middle)..],
-                None => return false,
-            }
+    let Some(first) = memchr::memchr(b'*', pattern.as_bytes()) else { return pattern == text };
+    let last = memchr::memrchr(b'*', pattern.as_bytes()).unwrap_or(first);
+    let (prefix, suffix) = (&pattern[..first], &pattern[last + 1..]);
+    let Some(mut rest) = text.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(suffix)) else { return false };
+    // Between the first `*` and the last one.
+    for part in pattern[first..last].split('*').filter(|part| !part.is_empty()) {
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + str::len(part)..],
+            None => return false,
         }
     }
-    match last {
-        Some(last) => rest.ends_with(last),
-        None => !is_open && rest.is_empty(),
-    }
+    true
 }
 
 #[cfg(test)]
@@ -40,6 +32,12 @@ mod tests {
             ("a*b*c", "aXbYc", true),
             ("a*b*c", "aXcYb", false),
             ("a*a", "a", false),
+            ("a**b", "ab", true),
+            ("**", "a", true),
+            ("", "", true),
+            ("", "a", false),
+            ("*a*", "bab", true),
+            ("*ab*ba*", "aba", false),
         ] {
             assert_eq!(is_match(pattern, text), is, "{pattern} {text}");
         }

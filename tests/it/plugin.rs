@@ -38,6 +38,27 @@ fn kubectl_editwar(bin: &std::path::Path, args: &[&str]) -> Output {
 }
 
 #[test]
+fn the_plugin_is_editwar_under_another_name_and_says_so_if_that_is_missing() {
+    let bin = scratch("plugin-alone");
+    std::fs::copy(env!("CARGO_BIN_EXE_kubectl-editwar"), bin.join("kubectl-editwar")).unwrap();
+    let alone = kubectl_editwar(&bin, &["--help"]);
+    let error = String::from_utf8_lossy(&alone.stderr).into_owned();
+    assert_eq!(alone.status.code(), Some(2), "{error}");
+    assert!(error.contains("must be in the same directory as this plugin, or in $PATH"), "{error}");
+    // Under any name, by which a link may call it.
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_editwar"), bin.join("editwar")).unwrap();
+    std::os::unix::fs::symlink("kubectl-editwar", bin.join("other")).unwrap();
+    for name in ["kubectl-editwar", "other"] {
+        let help = Command::new(bin.join(name)).arg("--help").env_clear().output().unwrap();
+        let text = String::from_utf8_lossy(&help.stdout).into_owned();
+        assert!(help.status.success() && text.contains("Usage: kubectl editwar"), "{text}");
+    }
+    // And the binary by itself is not the plugin.
+    let own = Command::new(bin.join("editwar")).arg("--help").env_clear().output().unwrap();
+    assert!(String::from_utf8_lossy(&own.stdout).contains("Usage: editwar"));
+}
+
+#[test]
 fn kubectl_editwar_queries_the_server_in_the_cluster() {
     let Some(ip) = address().filter(IpAddr::is_ipv4) else {
         return require::skip("network", "this machine has no IPv4 address but loopback");

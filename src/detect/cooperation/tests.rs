@@ -6,7 +6,13 @@ fn client(actor: &str) -> Client {
 }
 
 fn name(resource: &str, path: &str, a: &str, b: &str) -> Option<String> {
-    CooperationRules::default().find(resource, path, &client(a), &client(b)).map(|rule| rule.name.clone())
+    find(&CooperationRules::default(), resource, path, a, b)
+}
+
+/// `resource` may have a group: `leases.coordination.k8s.io`.
+fn find(known: &CooperationRules, resource: &str, path: &str, a: &str, b: &str) -> Option<String> {
+    let (resource, group) = resource.split_once('.').unwrap_or((resource, ""));
+    known.find(group, resource, path, &client(a), &client(b)).map(|rule| rule.name.clone())
 }
 
 #[test]
@@ -51,11 +57,8 @@ fn rules_can_be_added_and_switched_off() {
         excess: None,
     };
     let known = CooperationRules::with(vec![own], &["lease".to_owned()]);
-    let find = |resource: &str, path: &str, a: &str, b: &str| {
-        known.find(resource, path, &client(a), &client(b)).map(|rule| rule.name.clone())
-    };
-    assert_eq!(find("widgets.example.com", "spec.turn", "x:right", "x:left").as_deref(), Some("ours"));
-    assert_eq!(find("leases.coordination.k8s.io", "spec.renewTime", "a", "b"), None);
+    assert_eq!(find(&known, "widgets.example.com", "spec.turn", "x:right", "x:left").as_deref(), Some("ours"));
+    assert_eq!(find(&known, "leases.coordination.k8s.io", "spec.renewTime", "a", "b"), None);
     assert!(known.mechanism(RESTART).is_some());
     assert!(CooperationRules::with(Vec::new(), &[RESTART.to_owned()]).mechanism(RESTART).is_none());
 }

@@ -779,3 +779,48 @@ fn a_late_write_counts_at_its_own_time() {
         assert_eq!((watcher.state.state(), since), (State::Subsiding, vec![START + 665 * SECOND]), "{now}");
     }
 }
+
+#[test]
+fn a_fold_that_begins_at_a_checkpoint_has_the_result_of_a_complete_one() {
+    let limits = Limits::default();
+    let on = &ObjectLimits::new(&limits, &CONFIG_MAP);
+    let mut seed = 7_u64;
+    let mut next = |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize % below
+    };
+    let mut checkpoints = 0;
+    for level in LEVELS {
+        for late in [2, 20, 120] {
+            // Each event arrives up to `late` events too late.
+            let mut events: Vec<(usize, Value)> = fast_war(level, 500)
+                .into_iter()
+                .enumerate()
+                .map(|(index, event)| (index + next(late), event))
+                .collect();
+            events.sort_by_key(|(at, _)| *at);
+            let mut watcher = Watcher::of(&[]);
+            for (index, (_, event)) in events.iter().enumerate() {
+                watcher.see(event);
+                if index == 300 {
+                    watcher.state.resume(START + 1_400 * SECOND);
+                }
+                if index % 20 != 19 {
+                    continue;
+                }
+                let fold = |with_checkpoint: bool, changed: usize| {
+                    let mut history = watcher.history().clone();
+                    history.checkpoint = history.checkpoint.filter(|_| with_checkpoint);
+                    drop(history.recompute(changed, on));
+                    format!("{:?}", history.live)
+                };
+                let history = watcher.history();
+                let len = history.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.len);
+                checkpoints += usize::from(len > 0);
+                assert_eq!(fold(true, history.records.len()), fold(false, 0), "{level} {late} {index}: from {len}");
+            }
+            assert_accounts(watcher.history());
+        }
+    }
+    assert!(checkpoints > 50, "{checkpoints} folds began at a checkpoint");
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::input::{Error, Input, io_error};
+use super::plain::{FileRange, PlainFile};
 use crate::audit::envelope::{self, EVENT_BYTES_MAX, HEAD_BYTES};
 use crate::audit::event::Micros;
 use crate::audit::times;
@@ -24,6 +25,8 @@ const BUFFER_BYTES_MAX: usize = 4 * CHUNK_BYTES;
 /// Whole lines of one input, in a reusable buffer.
 #[derive(Debug)]
 pub(super) struct Chunk {
+    /// Where its lines are, if they have not been read yet.
+    unread: Option<FileRange>,
     /// Index of the input.
     pub(super) input: usize,
     /// Whether the first line is the rest of a line that is longer than an event can be.
@@ -35,7 +38,6 @@ pub(super) struct Chunk {
 /// One input that is being read. A plain file is only opened when it is first read, so that a thousand rotated files do
 /// not need a thousand buffers.
 pub(super) struct Log {
-    name: String,
     input: Input,
     read: Arc<AtomicU64>,
     /// The time of the next event, as far as it is known.
@@ -58,6 +60,12 @@ pub(super) struct Stream {
     /// Whether it is converted to lines.
     is_converted: bool,
     damage: Option<io::Error>,
+    /// The file, if its chunks can be read as ranges.
+    plain: Option<Arc<PlainFile>>,
+    /// Number of bytes that were read or given away as ranges.
+    at: u64,
+    /// The line after the latest range.
+    next_line: Vec<u8>,
 }
 
 /// The next step of an input.
@@ -73,6 +81,22 @@ pub(super) enum Step {
 // === impl Chunk ===
 
 impl Chunk {
+    fn new(input: usize) -> Chunk {
+        Chunk { input, is_rest_of_too_long: false, unread: None, buffer: Vec::new(), filled: 0 }
+    }
+
+    /// Reads the lines, unless that has been done. `buffers` contains buffers for reuse.
+    ///
+    /// # Errors
+    /// The lines cannot be read.
+    pub(super) fn load(&mut self, buffers: &mut Vec<Vec<u8>>) -> io::Result<()> {
+        if let Some(range) = self.unread.take() {
+            self.buffer = buffers.pop().unwrap_or_default();
+            self.filled = range.read(&mut self.buffer)?;
+        }
+        Ok(())
+    }
+
     /// Returns the lines.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.buffer[..self.filled]
@@ -89,12 +113,11 @@ impl Chunk {
 impl Log {
     /// Reads the start of an input, to find the time of its first event.
     pub(super) fn open(input: &Input, read: Arc<AtomicU64>) -> Result<Log, Error> {
-        let mut log =
-            Log { name: input.name(), input: input.clone(), read, next_at: i64::MIN, is_packed: false, stream: None };
+        let mut log = Log { input: input.clone(), read, next_at: i64::MIN, is_packed: false, stream: None };
         if let Some(path) = input.path() {
             let peek = || -> io::Result<(Micros, bool)> {
                 // These bytes will be read again, so they must not be counted here.
-                let mut stream = Stream::open(Box::new(File::open(path)?), Arc::default(), None)?;
+                let mut stream = Stream::of_file(File::open(path)?, Arc::default(), None)?;
                 stream.fill();
                 if let Some(damage) = stream.damage.take_if(|_| stream.filled == 0) {
                     return Err(damage);
@@ -111,11 +134,11 @@ impl Log {
         let stream = match self.stream.take() {
             Some(stream) => stream,
             None => {
-                let reader: Box<dyn Read + Send> = match self.input.path() {
-                    Some(path) => Box::new(File::open(path)?),
-                    None => Box::new(io::stdin()),
-                };
-                Stream::open(reader, self.read.clone(), permit)?
+                let read = self.read.clone();
+                match self.input.path() {
+                    Some(path) => Stream::of_file(File::open(path)?, read, permit)?,
+                    None => Stream::open(Box::new(io::stdin()), read, permit)?,
+                }
             }
         };
         Ok(self.stream.insert(stream))
@@ -123,16 +146,14 @@ impl Log {
 
     /// Returns the next step: a chunk with events up to `until` and at least one line, or the reason why there is none.
     /// `buffers` contains buffers for reuse.
-    pub(super) fn step(&mut self, index: usize, until: Micros, buffers: &mut Vec<Vec<u8>>) -> Result<Step, Error> {
-        let step = self.begin(None).and_then(|stream| stream.step(index, until, buffers));
-        step.map_err(|source| Error::Io { path: self.name.clone(), source })
+    pub(super) fn step(&mut self, index: usize, until: Micros, buffers: &mut Vec<Vec<u8>>) -> io::Result<Step> {
+        self.begin(None)?.step(index, until, buffers)
     }
 
     /// Updates the time of the next event.
     pub(super) fn peek(&mut self) {
         if let Some(stream) = &mut self.stream {
-            stream.fill();
-            self.next_at = times::first(stream.bytes()).unwrap_or(self.next_at);
+            self.next_at = stream.next_time().unwrap_or(self.next_at);
         }
     }
 }
@@ -140,6 +161,16 @@ impl Log {
 // === impl Stream ===
 
 impl Stream {
+    pub(super) fn of_file(file: File, read: Arc<AtomicU64>, permit: Option<Arc<()>>) -> io::Result<Stream> {
+        let Some(plain) = PlainFile::new(&file, read.clone())? else {
+            return Stream::open(Box::new(file), read, permit);
+        };
+        // The file itself counts what is read of it.
+        let stream = Stream::open(Box::new(plain.reader(0)), Arc::default(), permit)?;
+        let plain = Some(plain).filter(|_| !stream.is_sequential);
+        Ok(Stream { plain, ..stream })
+    }
+
     pub(super) fn open(
         inner: Box<dyn Read + Send>,
         read: Arc<AtomicU64>,
@@ -159,6 +190,9 @@ impl Stream {
             is_packed,
             is_converted: false,
             damage: None,
+            plain: None,
+            at: 0,
+            next_line: Vec::new(),
         };
         stream.fill();
         if envelope::is_wrapped(stream.bytes()) {
@@ -172,6 +206,7 @@ impl Stream {
         self.buffer.truncate(self.filled);
         let head = std::mem::take(&mut self.buffer);
         let rest = std::mem::replace(&mut self.reader, Box::new(io::empty()));
+        self.plain = None;
         self.reader = Box::new(ConvertingReader::new(head, rest));
         (self.filled, self.is_over, self.is_sequential, self.is_converted) = (0, false, true, true);
         self.fill();
@@ -215,6 +250,7 @@ impl Stream {
         match self.reader.read(&mut self.buffer[self.filled..len]) {
             Ok(n) => {
                 self.filled += n;
+                self.at += n as u64;
                 self.is_over = n == 0;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -225,7 +261,45 @@ impl Stream {
         }
     }
 
+    /// Returns the time of the next event, if it is known.
+    fn next_time(&mut self) -> Option<Micros> {
+        // After a range, nothing has been read but the next line.
+        if self.filled > 0 || self.next_line.is_empty() {
+            self.fill();
+            return times::first(self.bytes());
+        }
+        times::first(&self.next_line)
+    }
+
+    /// Takes the next chunk as a range that a worker can read by itself, which leaves other workers less to wait for.
+    ///
+    /// Returns `None` if the lines must be read here: at the end of the file, before lines of another format, or if the
+    /// range would contain events after `until`.
+    fn take_range(&mut self, until: Micros) -> Option<FileRange> {
+        let plain = self.plain.as_ref().filter(|_| !self.is_over && !self.is_skipping)?;
+        let start = self.at - self.filled as u64;
+        let end = plain.line_from(start + CHUNK_BYTES as u64, &mut self.next_line)?;
+        let is_due = |line: &[u8]| until == i64::MAX || times::first(line).is_some_and(|at| at <= until);
+        if envelope::is_wrapped(&self.next_line) || !is_due(&self.next_line) {
+            return None;
+        }
+        let range = plain.range(start, end, self.filled);
+        // What was read of it is read again, by the worker.
+        self.reader = Box::new(plain.reader(end));
+        (self.at, self.filled) = (end, 0);
+        Some(range)
+    }
+
     fn step(&mut self, index: usize, until: Micros, buffers: &mut Vec<Vec<u8>>) -> io::Result<Step> {
+        if self.plain.as_ref().is_some_and(|plain| plain.is_broken()) {
+            // A worker reports it.
+            return Ok(Step::End);
+        }
+        if let Some(range) = self.take_range(until) {
+            let chunk = Chunk { unread: Some(range), ..Chunk::new(index) };
+            return Ok(Step::Chunk(chunk));
+        }
+        self.next_line.clear();
         self.fill();
         if self.is_over && self.filled == 0 {
             return self.damage.take().map_or(Ok(Step::End), Err);
@@ -251,7 +325,7 @@ impl Stream {
         let buffer = std::mem::replace(&mut self.buffer, next);
         self.filled = rest;
         let is_rest_of_too_long = std::mem::take(&mut self.is_skipping);
-        Ok(Step::Chunk(Chunk { input: index, is_rest_of_too_long, buffer, filled: end }))
+        Ok(Step::Chunk(Chunk { is_rest_of_too_long, buffer, filled: end, ..Chunk::new(index) }))
     }
 
     /// Grows the buffer for a line longer than a chunk. A line longer than an event can be is skipped.
@@ -266,7 +340,7 @@ impl Stream {
         self.filled = 0;
         self.fill();
         if self.is_over && self.filled == 0 {
-            Step::Chunk(Chunk { input: index, is_rest_of_too_long: true, buffer: Vec::new(), filled: 0 })
+            Step::Chunk(Chunk { is_rest_of_too_long: true, ..Chunk::new(index) })
         } else {
             Step::NeedsData
         }

@@ -5,6 +5,7 @@
 //! close together.
 
 use std::collections::BinaryHeap;
+use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -30,8 +31,8 @@ pub(super) struct Merge {
 pub(super) enum MergeItem {
     /// A chunk of lines.
     Chunk(Chunk),
-    /// An input that cannot be read any further.
-    Broken(Error),
+    /// An input, by its index, that cannot be read any further.
+    Broken(usize, io::Error),
 }
 
 /// A log in the queue. Its ordering is reversed, since [`BinaryHeap`] returns the greatest element first.
@@ -92,7 +93,7 @@ impl Merge {
                 }
                 Ok(Step::NeedsData) => self.logs.push(QueuedLog { at: log.next_at, index, log }),
                 Ok(Step::End) => {}
-                Err(error) => return Some(MergeItem::Broken(error)),
+                Err(error) => return Some(MergeItem::Broken(index, error)),
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::cell::OnceCell;
 use std::collections::VecDeque;
+use std::io;
 use std::num::NonZeroUsize;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
@@ -29,15 +30,20 @@ pub trait Consumer {
 /// Reads all inputs, merged by time. `read` counts bytes as they are on disk.
 ///
 /// Each worker reads, decodes and delivers its own chunks, while they are in its core's cache. Only one worker at a
-/// time reads, and only one delivers, in the order of the chunks, so that `consumer` receives the same sequence as from
-/// a single worker.
+/// time decides where a chunk ends (and reads it, if it is not a range of a plain file), and only one delivers, in the
+/// order of the chunks, so that `consumer` receives the same sequence as from a single worker.
 pub fn read(inputs: &[Input], workers: NonZeroUsize, read: &Arc<AtomicU64>, consumer: &mut (impl Consumer + Send)) {
     let (queue, broken) = Merge::open(inputs, read, workers);
     broken.into_iter().for_each(|error| consumer.broken(error));
     let work = Work {
         source: Mutex::new(Source { queue, begun: 0 }),
         sequencer: Sequencer::new(),
-        delivery: Mutex::new(Delivery { lines: vec![0; inputs.len()], consumer }),
+        delivery: Mutex::new(Delivery {
+            inputs,
+            lines: vec![0; inputs.len()],
+            is_broken: vec![false; inputs.len()],
+            consumer,
+        }),
     };
     std::thread::scope(|scope| {
         for _ in 1..workers.get() {
@@ -61,9 +67,13 @@ struct Source {
     begun: u64,
 }
 
-/// The consumer, and the number of lines that were delivered for each input.
+/// The consumer, and what was delivered to it.
 struct Delivery<'c, C> {
+    inputs: &'c [Input],
+    /// Number of lines of each input.
     lines: Vec<u64>,
+    /// Whether an input ended early, so that nothing behind that is delivered.
+    is_broken: Vec<bool>,
     consumer: &'c mut C,
 }
 
@@ -103,17 +113,24 @@ impl<C: Consumer> Work<'_, C> {
                 has_more = false;
                 break;
             };
-            match next {
-                MergeItem::Chunk(chunk) => {
+            let loaded = match next {
+                MergeItem::Chunk(mut chunk) => match chunk.load(&mut scratch.buffers) {
+                    Ok(()) => Ok(chunk),
+                    Err(error) => Err((chunk.input, error)),
+                },
+                MergeItem::Broken(input, error) => Err((input, error)),
+            };
+            match loaded {
+                Ok(chunk) => {
                     let chunk = slot.get_or_init(|| chunk);
                     let events = scratch.events.pop().unwrap_or_default();
                     let decoded = DecodedChunk::of(chunk.bytes(), chunk.is_rest_of_too_long, events);
                     pending.push_back(Pending { ticket, chunk, decoded });
                 }
-                MergeItem::Broken(error) => {
+                Err((input, error)) => {
                     pending.drain(..).for_each(|next| self.deliver(next, scratch));
                     if ticket.wait() {
-                        lock(&self.delivery).consumer.broken(error);
+                        lock(&self.delivery).broken(input, error);
                     }
                 }
             }
@@ -149,8 +166,17 @@ impl<C: Consumer> Work<'_, C> {
 
 impl<C: Consumer> Delivery<'_, C> {
     fn ingest(&mut self, chunk: &Chunk, decoded: &DecodedChunk<'_>) {
+        if self.is_broken[chunk.input] {
+            return;
+        }
         let before = self.lines[chunk.input];
         self.lines[chunk.input] += decoded.positions;
         self.consumer.ingest(chunk.input, decoded, before);
+    }
+
+    fn broken(&mut self, input: usize, source: io::Error) {
+        if !std::mem::replace(&mut self.is_broken[input], true) {
+            self.consumer.broken(Error::Io { path: self.inputs[input].name(), source });
+        }
     }
 }
