@@ -68,8 +68,21 @@ fn escape_json(c: char, out: &mut String) {
     }
 }
 
+/// Returns the position of the first character that is replaced. Printable ASCII characters, which most are, never are.
+fn first(text: &str, is_replaced: impl Fn(char) -> bool) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += text.as_bytes()[at..].iter().position(|byte| !matches!(byte, b' '..=b'~'))?;
+        let c = text[at..].chars().next()?;
+        if is_replaced(c) {
+            return Some(at);
+        }
+        at += c.len_utf8();
+    }
+}
+
 fn replaced(text: &str, is_replaced: impl Fn(char) -> bool, escape: impl Fn(char, &mut String)) -> Cow<'_, str> {
-    let Some(first) = text.find(&is_replaced) else { return Cow::Borrowed(text) };
+    let Some(first) = first(text, &is_replaced) else { return Cow::Borrowed(text) };
     let mut out = String::with_capacity(text.len() + 16);
     out.push_str(&text[..first]);
     for c in text[first..].chars() {

@@ -12,7 +12,7 @@ seconds = int(sys.argv[3]) if len(sys.argv) > 3 else 0
 ROUNDS, BATCH = 14, 400
 start = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=ROUNDS * 5)
 BEGIN = start.timestamp()
-connection = http.client.HTTPConnection(url.netloc)
+connection = (http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection)(url.netloc)
 
 
 def event(round, number):

@@ -148,21 +148,21 @@ impl<'a> Reporter<'a> {
     fn rank(&self, key: &ObjectKey, filter: &Filter) -> Option<Option<Rank>> {
         let limits = self.pipeline.policy().limits(&key.object())?;
         let look = |state: &ObjectState| {
-            let object = Object::of(key, state);
-            if !filter.is_object(&object) {
+            // Its names are only copied where they are needed: this is done for every object with findings.
+            if !filter.is_key(key, state.kind().map(AsRef::as_ref)) {
                 return None;
             }
             if !filter.war.is_any() {
-                let wars = war::of(self.classes, &object, state, limits);
+                let wars = war::of(self.classes, &Object::of(key, state), state, limits);
                 return wars.iter().filter(|war| filter.is_war(war)).map(War::rank).max().map(Some);
             }
             let assessment = Assessment::of(state);
             let reported = assessment.wars().filter(|war| {
                 (filter.all || war.is_thrashing()) && filter.is_actor(war.parties.iter().map(|party| &**party))
             });
-            let mut found = Report::default();
             let has_other_findings = || {
-                self.add_other_findings(&mut found, &object, state, limits, filter);
+                let mut found = Report::default();
+                self.add_other_findings(&mut found, &Object::of(key, state), state, limits, filter);
                 found.has_other_findings().then_some(None)
             };
             reported.map(WarAssessment::rank).max().map(Some).or_else(has_other_findings)

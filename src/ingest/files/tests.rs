@@ -127,7 +127,8 @@ fn a_line_of_another_format_in_the_middle_of_a_file_is_converted() {
         times.push(at);
     }
     for workers in [1, 3] {
-        let found: Vec<Micros> = collected(&[input.clone()], workers).events.iter().map(|(_, at)| *at).collect();
+        let found: Vec<Micros> =
+            collected(std::slice::from_ref(&input), workers).events.iter().map(|(_, at)| *at).collect();
         assert_eq!(found, times, "{workers} workers");
     }
 }

@@ -24,6 +24,14 @@ pub(super) struct Related {
     pub(super) settings: Vec<Setting>,
 }
 
+// === impl Related ===
+
+impl Related {
+    pub(super) fn is_empty(&self) -> bool {
+        self.autoscaler.is_none() && self.settings.is_empty()
+    }
+}
+
 /// An object from which another one is made.
 pub(super) struct Source {
     pub(super) kind: String,

@@ -53,9 +53,13 @@ fn applications_of(state: &ObjectState) -> Vec<Application> {
     state.history().and_then(|h| h.current_fields()).map(|fields| applications(fields)).unwrap_or_default()
 }
 
-/// Adds the remedies to wars, each with what related objects show.
+/// Adds the remedies to wars, each with what related objects show. A war that has its remedies, and no related objects, keeps
+/// them.
 pub(super) fn add(reporter: &Reporter<'_>, wars: &mut [War], related: Vec<Related>) {
     for (war, related) in wars.iter_mut().zip(related) {
+        if !war.verify.is_empty() && related.is_empty() {
+            continue;
+        }
         let found = reporter.pipeline.table().with(&key(war), |state| of(reporter, war, state, related));
         war.remedies = found.unwrap_or_default();
         war.verify = format!("editwar who {}", war.object.arguments());
