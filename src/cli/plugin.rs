@@ -106,7 +106,7 @@ enum Command {
     Version,
 }
 
-/// What `editwar` does if it is called as the plugin, which the binary `kubectl-editwar` does.
+/// What `editwar` does if it is called by the name of the plugin. The binary `kubectl-editwar` calls it so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// It is `kubectl editwar`.

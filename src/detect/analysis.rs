@@ -161,7 +161,7 @@ impl Analysis {
         if record.effect != Effect::Modify {
             thrashed = self.step_existence(record, &author, on);
         }
-        self.is_truncated |= record.is_truncated();
+        self.is_truncated |= record.is_truncated;
         if record.is_blind && self.creator.as_ref().is_some_and(|c| !c.client.is_same_actor(&record.client)) {
             // It is not known what the write changed, so an old value can no longer be attributed to the creator.
             self.creator = None;

@@ -34,6 +34,8 @@ pub struct Record {
     pub(super) is_misplaced: bool,
     /// Whether it is not known what it changed.
     pub(super) is_blind: bool,
+    /// Whether a body has more fields than are compared.
+    pub(super) is_truncated: bool,
     /// What a watch says about its field manager.
     pub(super) ownership: Ownership,
     /// Whether it succeeded and changed nothing. It is kept for what it requested.
@@ -85,6 +87,7 @@ impl Record {
         let changes = Vec::new();
         let evidence = (!matches!(evidence, Evidence::None)).then(|| Box::new(evidence));
         let is_blind = evidence.is_none() && effect == Effect::Modify;
+        let is_truncated = matches!(evidence.as_deref(), Some(Evidence::Whole { fields, .. }) if !fields.is_complete());
         Record {
             order,
             client,
@@ -96,6 +99,7 @@ impl Record {
             is_certain: false,
             is_misplaced: false,
             is_blind,
+            is_truncated,
             ownership: Ownership::default(),
             is_no_op: false,
             is_replacement: false,
@@ -247,11 +251,6 @@ impl Record {
     #[cfg(test)]
     pub(super) fn has_evidence(&self) -> bool {
         self.evidence.is_some()
-    }
-
-    /// Whether its body had more fields than are compared.
-    pub(super) fn is_truncated(&self) -> bool {
-        matches!(self.evidence.as_deref(), Some(Evidence::Whole { fields, .. }) if !fields.is_complete())
     }
 
     /// Returns the approximate bytes of the record.

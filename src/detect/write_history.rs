@@ -42,8 +42,8 @@ const TAIL: usize = 8;
 pub struct WriteHistory {
     /// The analysis of the records that were dropped.
     base: Analysis,
-    /// The analysis of the first records, if there are many and a write came late: the next one needs to fold only the others
-    /// again.
+    /// The analysis of the first records, so that the next late write folds only the records after them. Only if there are many
+    /// records, and a write was late.
     checkpoint: Option<Box<Checkpoint>>,
     /// The analysis of all writes.
     live: Analysis,
@@ -293,7 +293,7 @@ impl WriteHistory {
 
     /// Returns the approximate bytes of the history.
     pub fn bytes(&self) -> usize {
-        // The two analyses share their contents, but not their tables, so only half of the others counts.
+        // The analyses share their contents, but not their tables, so only half of the others counts.
         let checkpoint = self.checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.analysis.bytes() / 2);
         let analysis = self.live.bytes() + self.base.bytes() / 2 + checkpoint;
         self.bytes + self.finalized_fields.as_ref().map_or(0, |finalized_fields| finalized_fields.bytes()) + analysis
@@ -304,6 +304,7 @@ impl WriteHistory {
         self.records.iter_mut().skip(self.finalized).for_each(|record| drop(record.finalize()));
         self.finalized = self.records.len();
         self.finalized_fields = None;
+        self.checkpoint = None;
         self.bytes = self.records.iter().map(Record::bytes).sum();
     }
 
@@ -313,7 +314,6 @@ impl WriteHistory {
         self.records = VecDeque::new();
         (self.finalized, self.bytes, self.resumed) = (0, 0, None);
         self.base = self.live.clone();
-        self.checkpoint = None;
     }
 
     fn state_before(&self, at: usize) -> Option<&Arc<Fields>> {

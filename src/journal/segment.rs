@@ -166,10 +166,17 @@ impl Segment {
             let mut events = write.open_table(EVENTS)?;
             let mut objects = write.open_table(OBJECTS)?;
             let mut new = Vec::new();
+            // A batch that is posted again is not written again. Nearly all others are new, and need not be looked up first.
+            let mut was_known = false;
             for record in records {
+                if was_known && events.get(&record.key.0)?.is_some() {
+                    continue;
+                }
                 let before = events.insert(&record.key.0, record.packed.as_slice())?;
-                match before.map(|before| before.value().to_vec()) {
-                    // A batch that is posted again: the first delivery is the one that counts.
+                let before = before.map(|before| before.value().to_vec());
+                was_known = before.is_some();
+                match before {
+                    // The first delivery is the one that counts.
                     Some(before) => drop(events.insert(&record.key.0, before.as_slice())?),
                     None => new.push((record.object.as_ref(), &record.key)),
                 }
@@ -367,6 +374,33 @@ mod tests {
 
     const PAGE: usize = 4096;
     const RECORDS: i64 = 60;
+
+    #[test]
+    fn of_records_with_one_key_the_first_is_kept() {
+        let folder = std::env::temp_dir().join(format!("editwar-segment-repeated-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&folder));
+        std::fs::create_dir(&folder).unwrap();
+        let record = |n: i64, content: u8| Record {
+            key: Key::from(n),
+            object: "\0\0cm\0shop\0a".into(),
+            packed: vec![content; 300],
+        };
+        let segment = Segment::create(&Disk::default(), &folder.join("1.redb")).unwrap();
+        let append = |records: &[Record]| segment.append(records.iter(), std::iter::empty()).unwrap();
+        append(&[record(1, 1), record(2, 2), record(2, 3)]);
+        // Posted again, between new ones.
+        append(&[record(0, 4), record(1, 5), record(2, 6), record(3, 7), record(3, 8)]);
+        let mut found = Vec::new();
+        segment
+            .since(0, |key, packed| {
+                found.push((key.at(), packed[0]));
+                true
+            })
+            .unwrap();
+        assert_eq!(found, [(0, 4), (1, 1), (2, 2), (3, 7)]);
+        assert_eq!(segment.keys_of("\0\0cm\0shop\0a", 0, 10).unwrap().len(), 4);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
 
     #[test]
     fn a_zeroed_page_is_harmless_or_reported_as_damage() {

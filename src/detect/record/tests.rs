@@ -197,7 +197,7 @@ fn a_record_is_truncated_if_its_body_has_too_many_fields() {
         level: EvidenceLevel::Value,
         requested: PatchIntent::default(),
     };
-    let is_truncated = |evidence: Evidence| write(Verb::Update, Effect::Modify, evidence).is_truncated();
+    let is_truncated = |evidence: Evidence| write(Verb::Update, Effect::Modify, evidence).is_truncated;
     assert!(is_truncated(whole(Arc::default())), "these fields are incomplete");
     assert!(!is_truncated(whole(fields(r#"{"data":{"x":"1"}}"#))));
     assert!(!is_truncated(Evidence::None));

@@ -85,16 +85,15 @@ impl Chunk {
         Chunk { input, is_rest_of_too_long: false, unread: None, buffer: Vec::new(), filled: 0 }
     }
 
-    /// Reads the lines, unless that has been done. `buffers` contains buffers for reuse.
-    ///
-    /// # Errors
-    /// The lines cannot be read.
-    pub(super) fn load(&mut self, buffers: &mut Vec<Vec<u8>>) -> io::Result<()> {
-        if let Some(range) = self.unread.take() {
-            self.buffer = buffers.pop().unwrap_or_default();
-            self.filled = range.read(&mut self.buffer)?;
-        }
-        Ok(())
+    /// Reads the lines, unless that has been done. `buffers` contains buffers for reuse. After an error, the chunk has the whole
+    /// lines before it.
+    pub(super) fn load(&mut self, buffers: &mut Vec<Vec<u8>>) -> Option<io::Error> {
+        let range = self.unread.take()?;
+        self.buffer = buffers.pop().unwrap_or_default();
+        let (filled, error) = range.read(&mut self.buffer);
+        let whole_lines = || memchr::memrchr(b'\n', &self.buffer[..filled]).map_or(0, |newline| newline + 1);
+        self.filled = if error.is_some() { whole_lines() } else { filled };
+        error
     }
 
     /// Returns the lines.
@@ -273,8 +272,8 @@ impl Stream {
 
     /// Takes the next chunk as a range that a worker can read by itself, which leaves other workers less to wait for.
     ///
-    /// Returns `None` if the lines must be read here: at the end of the file, before lines of another format, or if the
-    /// range would contain events after `until`.
+    /// Returns `None` if the lines must be read here: at the end of the file, before lines of another format, if they are too
+    /// long, or if the range would contain events after `until`, or may do so.
     fn take_range(&mut self, until: Micros) -> Option<FileRange> {
         let plain = self.plain.as_ref().filter(|_| !self.is_over && !self.is_skipping)?;
         let start = self.at - self.filled as u64;

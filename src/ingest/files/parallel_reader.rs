@@ -82,6 +82,8 @@ struct Pending<'w> {
     ticket: Ticket<'w>,
     chunk: &'w Chunk,
     decoded: DecodedChunk<'w>,
+    /// Why nothing behind it can be read.
+    error: Option<io::Error>,
 }
 
 /// Reusable allocations of a worker.
@@ -113,21 +115,15 @@ impl<C: Consumer> Work<'_, C> {
                 has_more = false;
                 break;
             };
-            let loaded = match next {
-                MergeItem::Chunk(mut chunk) => match chunk.load(&mut scratch.buffers) {
-                    Ok(()) => Ok(chunk),
-                    Err(error) => Err((chunk.input, error)),
-                },
-                MergeItem::Broken(input, error) => Err((input, error)),
-            };
-            match loaded {
-                Ok(chunk) => {
+            match next {
+                MergeItem::Chunk(mut chunk) => {
+                    let error = chunk.load(&mut scratch.buffers);
                     let chunk = slot.get_or_init(|| chunk);
                     let events = scratch.events.pop().unwrap_or_default();
                     let decoded = DecodedChunk::of(chunk.bytes(), chunk.is_rest_of_too_long, events);
-                    pending.push_back(Pending { ticket, chunk, decoded });
+                    pending.push_back(Pending { ticket, chunk, decoded, error });
                 }
-                Err((input, error)) => {
+                MergeItem::Broken(input, error) => {
                     pending.drain(..).for_each(|next| self.deliver(next, scratch));
                     if ticket.wait() {
                         lock(&self.delivery).broken(input, error);
@@ -141,9 +137,13 @@ impl<C: Consumer> Work<'_, C> {
     }
 
     fn deliver(&self, pending: Pending<'_>, scratch: &mut Scratch) {
-        let Pending { ticket, chunk, decoded } = pending;
+        let Pending { ticket, chunk, decoded, error } = pending;
         if ticket.wait() {
-            lock(&self.delivery).ingest(chunk, &decoded);
+            let mut delivery = lock(&self.delivery);
+            delivery.ingest(chunk, &decoded);
+            if let Some(error) = error {
+                delivery.broken(chunk.input, error);
+            }
         }
         drop(ticket);
         scratch.events.push(decoded.into_events());

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Number of bytes that are read first to find a line. Most lines at level Metadata have a fifth of it.
+/// Number of bytes that are read first to find a line. Most lines at level Metadata are a fifth as long.
 const PEEK_BYTES: usize = 4 << 10;
 /// Maximum number of bytes that are read to find a line.
 const PEEK_BYTES_MAX: usize = 256 << 10;
@@ -81,7 +81,7 @@ impl PlainFile {
                     Ok(0) => return None,
                     Ok(n) => filled += n,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    // It is reported where the range is read.
+                    // It is reported when these bytes are read in order.
                     Err(_) => return None,
                 }
             }
@@ -132,18 +132,23 @@ impl Read for PlainReader {
 // === impl FileRange ===
 
 impl FileRange {
-    /// Reads the range to the start of `buffer`, and returns its length.
-    ///
-    /// # Errors
-    /// Errors of the file system, or the file was truncated since the range was found.
-    pub(super) fn read(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    /// Reads the range to the start of `buffer`. Returns the number of bytes that could be read, and the error if that is not
+    /// the whole range: of the file system, or because the file was truncated since the range was found.
+    pub(super) fn read(&self, buffer: &mut Vec<u8>) -> (usize, Option<io::Error>) {
         if buffer.len() < self.len {
             buffer.resize(self.len, 0);
         }
-        let read = self.file.file.read_exact_at(&mut buffer[..self.len], self.start);
-        read.map(|()| self.len).map_err(|error| {
-            self.file.is_broken.store(true, Ordering::Relaxed);
-            if error.kind() == io::ErrorKind::UnexpectedEof { truncated() } else { error }
-        })
+        let mut filled = 0;
+        while filled < self.len {
+            match self.file.file.read_at(&mut buffer[filled..self.len], self.start + filled as u64) {
+                Ok(n @ 1..) => filled += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                failed => {
+                    self.file.is_broken.store(true, Ordering::Relaxed);
+                    return (filled, Some(failed.err().unwrap_or_else(truncated)));
+                }
+            }
+        }
+        (filled, None)
     }
 }

@@ -86,6 +86,7 @@ proptest! {
         let logs: Vec<_> = logs.iter().map(|(lines, ends)| log(lines, *ends)).collect();
         let inputs: Vec<Input> = logs.iter().map(|(input, ..)| input.clone()).collect();
         let alone = collected(&inputs, 1);
+        prop_assert!(alone.broken.is_empty(), "{:?}", alone.broken);
         for (index, (_, times, _)) in logs.iter().enumerate() {
             let found: Vec<Micros> = alone.events.iter().filter(|(input, _)| *input == index).map(|(_, at)| *at).collect();
             prop_assert_eq!(&found, times);
@@ -113,7 +114,10 @@ fn a_file_that_is_truncated_while_it_is_read_is_an_error_and_nothing_behind_it_c
         let [error] = collector.broken.as_slice() else { panic!("{workers} workers: {:?}", collector.broken) };
         assert!(error.ends_with("the file was truncated while it was read"), "{error}");
         let found: Vec<Micros> = collector.events.iter().map(|(_, at)| *at).collect();
-        assert!(found.len() > 10_000 && times.starts_with(&found), "{workers} workers: {} events", found.len());
+        // All lines before the end are known, but for the one that was cut.
+        assert!(times.starts_with(&found), "{workers} workers");
+        let whole_lines = times.len() / 2;
+        assert!((whole_lines - 1..=whole_lines).contains(&found.len()), "{workers} workers: {} events", found.len());
     }
 }
 

@@ -53,8 +53,8 @@ fn applications_of(state: &ObjectState) -> Vec<Application> {
     state.history().and_then(|h| h.current_fields()).map(|fields| applications(fields)).unwrap_or_default()
 }
 
-/// Adds the remedies to wars, each with what related objects show. A war that has its remedies, and no related objects, keeps
-/// them.
+/// Adds the remedies to wars, each with what related objects show. Keeps the remedies of a war that already has some, unless
+/// related objects add to them.
 pub(super) fn add(reporter: &Reporter<'_>, wars: &mut [War], related: Vec<Related>) {
     for (war, related) in wars.iter_mut().zip(related) {
         if !war.verify.is_empty() && related.is_empty() {
