@@ -39,8 +39,8 @@ pub(super) struct Snapshot {
     /// The number of events on which the rows are based.
     events: u64,
     head: Arc<RawValue>,
-    /// The rows by id.
-    rows: BTreeMap<Arc<str>, Arc<RawValue>>,
+    /// The rows by id. Shared with the snapshot before if there were no new events.
+    rows: Arc<BTreeMap<Arc<str>, Arc<RawValue>>>,
     /// Number of objects that are left out.
     omitted: usize,
 }
@@ -124,7 +124,7 @@ impl Snapshot {
             Some(before) if before.events == events => (before.rows.clone(), before.omitted),
             before => {
                 let (rows, omitted) = rows();
-                (rows.iter().map(|row| shared(row, before)).collect(), omitted)
+                (Arc::new(rows.iter().map(|row| shared(row, before)).collect()), omitted)
             }
         };
         head.omitted = omitted;
@@ -145,15 +145,13 @@ impl Snapshot {
         if known.is_some_and(|known| std::ptr::eq(known, self)) {
             return VecDeque::new();
         }
-        let is_known = |id: &Arc<str>, row: &Arc<RawValue>| {
-            known.and_then(|known| known.rows.get(id)).is_some_and(|known| Arc::ptr_eq(known, row))
+        let (changed, gone) = match known {
+            // With many streams and rows, comparing each row for each stream takes a core.
+            Some(known) if Arc::ptr_eq(&known.rows, &self.rows) => Default::default(),
+            _ => self.changes_since(known),
         };
-        let changed = self.rows.iter().filter(|(id, row)| !is_known(id, row));
-        let changed: Vec<_> = changed.map(|(_, row)| row.clone()).collect();
         let mut lines: VecDeque<Line> =
             changed.chunks(ROWS_PER_LINE).map(|rows| Line { rows: rows.to_vec(), ..Line::default() }).collect();
-        let gone = known.into_iter().flat_map(|known| known.rows.keys());
-        let gone: Vec<_> = gone.filter(|id| !self.rows.contains_key(*id)).cloned().collect();
         let head = known.is_none_or(|known| !Arc::ptr_eq(&known.head, &self.head)).then(|| self.head.clone());
         if lines.is_empty() && (known.is_none() || head.is_some() || !gone.is_empty()) {
             lines.push_back(Line::default());
@@ -165,6 +163,16 @@ impl Snapshot {
             last.complete = true;
         }
         lines
+    }
+
+    /// Returns the rows that `known` does not have, and the ids of those that only `known` has.
+    fn changes_since(&self, known: Option<&Snapshot>) -> (Vec<Arc<RawValue>>, Vec<Arc<str>>) {
+        let is_known = |id: &Arc<str>, row: &Arc<RawValue>| {
+            known.and_then(|known| known.rows.get(id)).is_some_and(|known| Arc::ptr_eq(known, row))
+        };
+        let changed = self.rows.iter().filter(|(id, row)| !is_known(id, row)).map(|(_, row)| row.clone());
+        let gone = known.into_iter().flat_map(|known| known.rows.keys()).filter(|id| !self.rows.contains_key(*id));
+        (changed.collect(), gone.cloned().collect())
     }
 }
 
