@@ -1,6 +1,5 @@
 //! The limits for verdicts: their default values ([`Limits::default`]), and overrides by resource, namespace and name.
 
-use std::borrow::Cow;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -163,11 +162,6 @@ impl<'l> ObjectLimits<'l> {
     /// Returns these limits for an object.
     pub fn new(limits: &'l Limits, object: &ObjectName<'l>) -> ObjectLimits<'l> {
         ObjectLimits { limits, group: object.group, resource: object.resource }
-    }
-
-    /// Returns `deployments.apps`, or only the resource in the core group.
-    pub fn name(&self) -> Cow<'l, str> {
-        if self.group.is_empty() { self.resource.into() } else { format!("{}.{}", self.resource, self.group).into() }
     }
 
     /// Whether the resource is built in, so that the API server knows its types.

@@ -25,11 +25,9 @@ fn the_default_window_is_that_of_the_longest_bucket() {
 }
 
 #[test]
-fn a_resource_is_named_with_its_group_if_it_has_one() {
+fn a_resource_is_that_of_its_group_and_may_be_built_in() {
     let limits = Limits::default();
     let of = |group, resource| ObjectLimits::new(&limits, &object(group, resource, "shop", "web"));
-    assert_eq!(of("apps", "deployments").name(), "deployments.apps");
-    assert_eq!(of("", "pods").name(), "pods");
     assert!(of("apps", "deployments").is("apps", "deployments"));
     assert!(!of("apps", "deployments").is("", "deployments") && !of("apps", "deployments").is("apps", "replicasets"));
     assert!(of("apps", "deployments").is_built_in() && !of("argoproj.io", "applications").is_built_in());
