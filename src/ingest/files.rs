@@ -1,6 +1,7 @@
 //! Audit logs as files: plain or compressed files, archives, rotated sets, directories and standard input, merged by time.
 
 mod archive;
+mod chunk;
 mod input;
 mod log;
 mod merge;

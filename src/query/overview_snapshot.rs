@@ -146,7 +146,7 @@ impl Snapshot {
             return VecDeque::new();
         }
         let (changed, gone) = match known {
-            // With many streams and rows, comparing each row for each stream takes a core.
+            // With many streams and rows, comparing each row for each stream would use most of a core.
             Some(known) if Arc::ptr_eq(&known.rows, &self.rows) => Default::default(),
             _ => self.changes_since(known),
         };

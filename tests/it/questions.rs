@@ -221,7 +221,7 @@ fn question_which_team_had_the_most_wars_last_month() {
     let rows: Vec<Vec<&str>> = out.lines().map(|line| line.split_whitespace().take(4).collect()).collect();
     assert!(rows.contains(&vec!["shop", "2", "1", "0"]) && rows.contains(&vec!["(none)", "1", "1", "0"]), "{out}");
     assert!(out.contains("complete since"), "{out}");
-    // Nothing that matches is no peace.
+    // If nothing matches, that is not an all-clear.
     let (code, out, err) = wars(&["--by", "team", "-n", "shpo"]);
     assert!(code == 2 && err.contains("shpo"), "{code} {out}{err}");
     let (_, out, err) = wars(&["--by", "owner"]);

@@ -10,8 +10,9 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use super::chunk::Chunk;
 use super::input::{Error, Input};
-use super::log::{Chunk, Log, Step};
+use super::log::{Log, Step};
 use crate::audit::event::Micros;
 
 /// How far a chunk may reach beyond the next event of another log, in microseconds. An object without a war retains 64

@@ -7,8 +7,8 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
+use super::chunk::Chunk;
 use super::input::{Error, Input};
-use super::log::Chunk;
 use super::merge::{Merge, MergeItem};
 use super::sequencer::{Sequencer, Ticket};
 use crate::audit::decoded_chunk::DecodedChunk;
