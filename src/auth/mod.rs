@@ -65,6 +65,11 @@ impl Gate {
         Gate { oidc, ..self }
     }
 
+    /// Whether everyone is admitted.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.is_closed
+    }
+
     /// Checks whether a client has a right. Marks its connection as authenticated if so.
     ///
     /// # Errors

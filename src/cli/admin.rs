@@ -34,8 +34,10 @@ impl Admin {
     pub(super) async fn handle(self, request: Request<Incoming>, peer: Peer) -> Response<Answer> {
         let client = peer.address.ip();
         let found = routes::find(request.method(), request.uri().path());
-        let Some(right) = found.right(request.method(), request.uri().query().is_some()) else {
-            return self.api.answer(&request, client);
+        let needed = found.right(request.method(), request.uri().query().is_some());
+        // Without authentication, every client that may use the listener has all rights.
+        let Some(right) = needed.or_else(|| found.right_to_more().filter(|_| self.gate.is_open())) else {
+            return self.api.answer(&request, client, false);
         };
         if let Err(refusal) = self.gate.admit(&request, &peer, right, "").await {
             return refusal.map(BodyExt::boxed_unsync);
@@ -43,14 +45,17 @@ impl Admin {
         let query = request.uri().query().unwrap_or_default();
         match found {
             Found::Route(route, _) if route.is_stream(query) => {
-                let reply = self.api.answer(&request, client);
+                let reply = self.api.answer(&request, client, true);
                 return self.gate.while_admitted(request.headers().clone(), peer, right, reply);
             }
             Found::Route(route, _) if !route.is_immediate() => {}
-            _ => return self.api.answer(&request, client),
+            _ => return self.api.answer(&request, client, true),
         }
         match self.computing.begin(client).await {
-            Some(_permits) if peer.is_reading() => tokio::task::block_in_place(|| self.api.answer(&request, client)),
+            Some(_permits) if peer.is_reading() => {
+                tokio::task::block_in_place(|| self.api.answer(&request, client, true))
+            }
+            _ if needed.is_none() => self.api.answer(&request, client, false),
             _ => {
                 self.busy.inc();
                 QueryLimiter::refused().map(BodyExt::boxed_unsync)

@@ -127,6 +127,11 @@ impl ListenerSecurity {
         ListenerSecurity { metrics: Some(metrics.clone()), ..self }
     }
 
+    /// Whether there is no authentication.
+    pub(super) fn is_open(&self) -> bool {
+        self.gate.is_open()
+    }
+
     /// Admits a request, or returns the response to reject it with.
     pub(super) async fn admit(
         &self,

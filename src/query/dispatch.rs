@@ -15,8 +15,9 @@ use crate::net::Reply;
 // === impl Api ===
 
 impl Api {
-    /// Answers a request of this client, whose body is not used. The client's rights must have been checked.
-    pub fn answer<B>(&self, request: &Request<B>, client: IpAddr) -> Response<Answer> {
+    /// Answers a request of this client, whose body is not used. `is_admitted` says whether the client has the right that
+    /// the route needs, or with which a public route has more to say. Requests to routes that are not public must have been admitted.
+    pub fn answer<B>(&self, request: &Request<B>, client: IpAddr, is_admitted: bool) -> Response<Answer> {
         let uri = request.uri();
         let _span = tracing::debug_span!("answer", method = %request.method(), path = uri.path()).entered();
         let (route, segments) = match routes::find(request.method(), uri.path()) {
@@ -24,7 +25,7 @@ impl Api {
             other => return without_route(&other).map(BodyExt::boxed_unsync),
         };
         let query = uri.query().unwrap_or_default();
-        let call = Call::new(self, client, request.headers(), segments, query);
+        let call = Call::new(self, (client, is_admitted), request.headers(), segments, query);
         if let Err(failure) = route.check(&call.parameters) {
             return failure.reply().map(BodyExt::boxed_unsync);
         }

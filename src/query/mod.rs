@@ -14,6 +14,7 @@ pub(crate) mod client;
 mod decision;
 mod dispatch;
 mod enforcement;
+mod first_rows;
 mod health;
 mod history;
 mod json_lines;

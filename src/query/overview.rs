@@ -38,9 +38,12 @@ pub(super) fn show(call: &Call<'_>) -> Result<Reply, Failure> {
             "starting or stopping: not all writes are known yet",
         ));
     }
-    // Requests are handled on threads that may block.
-    let snapshot = call.api.overviews().current_blocking(|before| make(call.api, before));
-    Ok(json(&snapshot.whole()))
+    Ok(json(&current(call.api).whole()))
+}
+
+/// Returns the present snapshot. To be called on a thread that may block, as requests are handled.
+pub(super) fn current(api: &Api) -> Arc<Snapshot> {
+    api.overviews().current_blocking(|before| make(api, before))
 }
 
 /// Makes a snapshot.

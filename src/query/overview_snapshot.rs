@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::first_rows;
 use super::views::{OverviewHead, OverviewRow};
 use crate::util::lock::lock;
 
@@ -43,6 +44,9 @@ pub(super) struct Snapshot {
     rows: Arc<BTreeMap<Arc<str>, Arc<RawValue>>>,
     /// Number of objects that are left out.
     omitted: usize,
+    /// As HTML: the problems of the head, and the table with the most urgent rows, which is empty if there are none.
+    problems: String,
+    table: Arc<str>,
 }
 
 /// A line of the answer: [`super::views::Overview`], whose parts are JSON already.
@@ -111,8 +115,8 @@ impl Line {
 // === impl Snapshot ===
 
 impl Snapshot {
-    /// Makes a snapshot, which shares with the one before what has not changed. `rows` returns the rows and the number of
-    /// objects that are left out. It is only called if there are new events, since nothing else changes a verdict.
+    /// Makes a snapshot, which shares with the one before what has not changed. `rows` returns the rows, the most urgent ones
+    /// first, and the number of objects that are left out. It is only called if there are new events, since nothing else changes a verdict.
     pub(super) fn make(
         before: Option<&Snapshot>,
         started: Instant,
@@ -120,18 +124,25 @@ impl Snapshot {
         mut head: OverviewHead,
         rows: impl FnOnce() -> (Vec<OverviewRow>, usize),
     ) -> Snapshot {
-        let (rows, omitted) = match before {
-            Some(before) if before.events == events => (before.rows.clone(), before.omitted),
+        let (rows, omitted, table) = match before {
+            Some(before) if before.events == events => (before.rows.clone(), before.omitted, before.table.clone()),
             before => {
                 let (rows, omitted) = rows();
-                (Arc::new(rows.iter().map(|row| shared(row, before)).collect()), omitted)
+                let table = first_rows::table(&rows, omitted, head.as_of).into();
+                (Arc::new(rows.iter().map(|row| shared(row, before)).collect()), omitted, table)
             }
         };
         head.omitted = omitted;
+        let problems = first_rows::problems(&head.coverage.problems);
         let head = raw(&head);
         let same = before.map(|before| &before.head).filter(|before| before.get() == head.get());
         let head = same.cloned().unwrap_or(head);
-        Snapshot { head, rows, omitted, events, made: Instant::now(), took: started.elapsed() }
+        Snapshot { head, rows, omitted, problems, table, events, made: Instant::now(), took: started.elapsed() }
+    }
+
+    /// Returns the most urgent rows as HTML, with the reasons why they may not be complete. Returns `None` if there are no rows.
+    pub(super) fn first_rows(&self) -> Option<String> {
+        (!self.table.is_empty()).then(|| format!("{}{}", self.problems, self.table))
     }
 
     /// Returns the line that has everything.

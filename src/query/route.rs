@@ -42,6 +42,8 @@ pub(crate) struct Route {
 pub(super) enum Access {
     /// Every client.
     Public,
+    /// Every client. Clients that have the right get more.
+    PublicInPart(Right),
     /// Every client, but only without a query string. With one, clients that have the right.
     PublicWithoutQuery(Right),
     /// Clients that have the right.
@@ -93,6 +95,8 @@ pub(super) struct Operation {
 pub(super) struct Call<'a> {
     pub(super) api: &'a Api,
     pub(super) client: IpAddr,
+    /// Whether the client has been admitted. Always true if the route is not public.
+    pub(super) is_admitted: bool,
     pub(super) headers: &'a HeaderMap,
     segments: matchit::Params<'static, 'a>,
     pub(super) parameters: Parameters<'a>,
@@ -108,9 +112,17 @@ impl Route {
     /// Returns the right that a request needs, or `None` if the route is public.
     pub(crate) fn right(&self, has_query: bool) -> Option<Right> {
         match self.access {
-            Access::Public => None,
+            Access::Public | Access::PublicInPart(_) => None,
             Access::PublicWithoutQuery(right) => has_query.then_some(right),
             Access::Needs(right) => Some(right),
+        }
+    }
+
+    /// Returns the right with which a client gets more than other clients from a public route.
+    pub(super) fn right_to_more(&self) -> Option<Right> {
+        match self.access {
+            Access::PublicInPart(right) => Some(right),
+            _ => None,
         }
     }
 
@@ -144,12 +156,12 @@ impl Route {
 impl<'a> Call<'a> {
     pub(super) fn new(
         api: &'a Api,
-        client: IpAddr,
+        (client, is_admitted): (IpAddr, bool),
         headers: &'a HeaderMap,
         segments: matchit::Params<'static, 'a>,
         query: &'a str,
     ) -> Call<'a> {
-        Call { api, client, headers, segments, parameters: Parameters::of(query) }
+        Call { api, client, is_admitted, headers, segments, parameters: Parameters::of(query) }
     }
 
     /// Returns the contexts in the user's kubeconfig. The parameter `context` is that of the cluster without a name.

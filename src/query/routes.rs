@@ -19,7 +19,14 @@ use crate::net::Reply;
 
 /// All routes.
 pub(crate) static ROUTES: &[Route] = &[
-    page("/", |_| ui::index()),
+    Route {
+        method: Method::GET,
+        path: "/",
+        access: Access::PublicInPart(Right::Read),
+        handler: Handler::Computed(ui::index),
+        parameters: &[],
+        operation: None,
+    },
     page("/page.js", |_| ui::script()),
     page("/page.css", |_| ui::style()),
     Route {
@@ -353,6 +360,14 @@ impl Found<'_> {
             Found::Route(route, _) => route.right(has_query),
             Found::OtherMethods(_) | Found::None if method.is_safe() => Some(Right::Read),
             Found::OtherMethods(_) | Found::None => Some(Right::Admin),
+        }
+    }
+
+    /// Returns the right with which a client gets more than other clients from a public route.
+    pub(crate) fn right_to_more(&self) -> Option<Right> {
+        match self {
+            Found::Route(route, _) => route.right_to_more(),
+            Found::OtherMethods(_) | Found::None => None,
         }
     }
 }

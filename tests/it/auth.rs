@@ -348,6 +348,7 @@ fn requests_with_a_foreign_host_header_are_rejected() {
     let json = "Content-Type: application/json\r\n";
     // A name under a page's control that resolves to 127.0.0.1.
     for host in ["rebound.example", "rebound.example:8080", "localhost.evil.example", "127.0.0.1.evil.example"] {
+        assert_eq!(to(server.admin, "GET", "/", host, ""), 421, "{host}: the document contains rows");
         assert_eq!(to(server.admin, "GET", "/api/v1/wars", host, ""), 421, "{host}");
         assert_eq!(to(server.admin, "POST", "/api/v1/enforcement/stop", host, json), 421, "{host}");
         assert_eq!(to(server.webhook, "POST", "/audit", host, json), 421, "{host}");

@@ -163,7 +163,7 @@ impl Server {
     /// Returns the status and the body of an answer, or the first line of a stream.
     fn ask(&self, uri: &str) -> (u16, String) {
         let request = hyper::Request::get(uri).body(()).unwrap();
-        let answer = self.api.answer(&request, IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let answer = self.api.answer(&request, IpAddr::V4(Ipv4Addr::LOCALHOST), true);
         let (status, mut body) = (answer.status().as_u16(), answer.into_body());
         let first = body.frame().now_or_never().expect("the answer is there");
         let text = first.and_then(|frame| frame.unwrap().into_data().ok()).unwrap_or_default();

@@ -101,6 +101,9 @@ fn event_text_is_escaped_on_the_page() {
         cluster.patch(who, EVIL, "", serde_json::json!({"data": {"<u>key</u>": evil(turn % 2)}}));
     }
     server.post_lines(&cluster.lines().collect::<Vec<_>>());
+    let (_, sent) = server.get("/");
+    assert!(sent.contains("&lt;b&gt;mallory&lt;/b&gt;\\u{202e}\\u{e0041}"), "the document has the first rows: {sent}");
+    assert!(!sent.contains(['\u{202e}', '\u{e0041}']) && !sent.contains("<b>") && !sent.contains("<u>"), "{sent}");
     for at in ["/", "/#/object/configmaps/shop/config", "/#/actors"] {
         let dom = dom(&browser, &server.url(at));
         assert!(dom.contains("&lt;b&gt;mallory&lt;/b&gt;\\u{202e}\\u{e0041}"), "{dom}");
@@ -108,6 +111,21 @@ fn event_text_is_escaped_on_the_page() {
         assert!(!dom.contains("<b>") && !dom.contains("<img") && !dom.contains("<u>") && !dom.contains("<i>"), "{dom}");
         assert!(!dom.contains("<title>owned"), "{dom}");
     }
+}
+
+#[test]
+fn the_document_has_rows_only_for_clients_that_may_read() {
+    let tokens = scratch("page-tokens").join("tokens");
+    std::fs::write(&tokens, "t-oncall oncall\n").unwrap();
+    let rows = |arguments: &[&str]| {
+        let server = Server::start(arguments);
+        server.post_log("hpa-vs-applier");
+        let (status, document) = server.get("/");
+        (status, document.contains("Deployment") && document.contains("shop/web"))
+    };
+    let closed = format!("admin.auth.token_file={}", tokens.display());
+    assert_eq!(rows(&[]), (200, true));
+    assert_eq!(rows(&["--set", &closed]), (200, false), "the page asks for a token first");
 }
 
 #[test]

@@ -60,7 +60,7 @@ async fn talk(is_webhook: bool, bytes: &[u8], is_whole: bool) -> Vec<u8> {
             drop(builder.serve_connection(io, service_fn(handler)).await);
         } else {
             let handler = |request| async move {
-                Ok::<_, Infallible>(tokio::task::block_in_place(|| SERVER.api.answer(&request, PEER.ip())))
+                Ok::<_, Infallible>(tokio::task::block_in_place(|| SERVER.api.answer(&request, PEER.ip(), true)))
             };
             drop(builder.serve_connection(io, service_fn(handler)).await);
         }

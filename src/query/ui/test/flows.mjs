@@ -134,6 +134,26 @@ await server("post conflict-storm west");
 await see("flapping admission");
 await isAccessible("wars");
 
+// The document that the server sends has the first rows already, with the same text and in the same places.
+const rowsOf = (of) => of.evaluate(() => [...document.querySelectorAll("main h2, main thead, main tbody tr")].slice(0, 18).map((row) => ({
+  text: row.innerText.replace(/\s+/g, " ").trim(),
+  links: [...row.querySelectorAll("a")].map((a) => new URL(decodeURIComponent(a.href)).hash),
+  top: Math.round(row.getBoundingClientRect().top),
+})));
+for (const width of [1280, 400]) {
+  const still = await browser.newContext({ viewport: { width, height: 900 }, javaScriptEnabled: false });
+  const first = await still.newPage();
+  await first.goto(base);
+  await page.setViewportSize({ width, height: 900 });
+  await go("#/wars");
+  await see("flapping admission");
+  const sent = await rowsOf(first);
+  assert.ok(sent.length > 6, "the document has rows");
+  assert.deepEqual(sent, (await rowsOf(page)).slice(0, sent.length));
+  await still.close();
+}
+await page.setViewportSize({ width: 1280, height: 900 });
+
 // Tiles, filters and sorting are in the URL, and survive a reload.
 await tile("sustained").click();
 await until("only sustained wars are listed", async () => (await page.locator("td .state").allTextContents()).every((s) => s === "sustained"));
