@@ -103,17 +103,23 @@ impl Progress {
 impl<'a> Assessment<'a> {
     /// Returns the assessment of an object.
     pub(crate) fn of(object: &'a ObjectState) -> Assessment<'a> {
+        let mut assessment = Assessment::without_fields(object);
+        for (path, field) in assessment.contested_fields() {
+            if let Some(war) = assessment.wars.iter_mut().find(|war| field.war == Some(war.id)) {
+                war.fields.push((path, field));
+            }
+        }
+        assessment
+    }
+
+    /// Returns the assessment of an object without the contested fields of its wars, which cost most: to rank many objects.
+    pub(crate) fn without_fields(object: &'a ObjectState) -> Assessment<'a> {
         let Some(history) = object.history() else {
             return Assessment { analysis: None, wars: Vec::new() };
         };
         let analysis = history.analysis();
         let deleted_at = analysis.deleted_at();
-        let mut wars: Vec<_> = analysis.wars().map(|war| WarAssessment::new(war, deleted_at)).collect();
-        for (path, field) in analysis.contested_fields() {
-            if let Some(war) = wars.iter_mut().find(|war| field.war == Some(war.id)) {
-                war.fields.push((path, field));
-            }
-        }
+        let wars = analysis.wars().map(|war| WarAssessment::new(war, deleted_at)).collect();
         Assessment { analysis: Some(analysis), wars }
     }
 

@@ -156,7 +156,7 @@ impl<'a> Reporter<'a> {
                 let wars = war::of(self.classes, &Object::of(key, state), state, limits);
                 return wars.iter().filter(|war| filter.is_war(war)).map(War::rank).max().map(Some);
             }
-            let assessment = Assessment::of(state);
+            let assessment = Assessment::without_fields(state);
             let reported = assessment.wars().filter(|war| {
                 (filter.all || war.is_thrashing()) && filter.is_actor(war.parties.iter().map(|party| &**party))
             });
