@@ -69,10 +69,11 @@ fn main() -> Result<()> {
 fn report(cluster: &Cluster, written: u64, per_write: Duration, empty_kib: u64) -> Result<()> {
     writeln!(
         io::stdout(),
-        "{written} objects written to, {} tracked: {} ns a write, {} MiB more than at the start",
+        "{written} objects written to, {} tracked: {} ns a write, {} MiB more than at the start, {} MiB counted",
         cluster.pipeline.table().len(),
         per_write.as_nanos(),
-        resident_kib()?.saturating_sub(empty_kib) >> 10
+        resident_kib()?.saturating_sub(empty_kib) >> 10,
+        cluster.pipeline.table().bytes() >> 20
     )?;
     Ok(())
 }

@@ -42,6 +42,7 @@ pub mod write;
 pub(crate) mod write_history;
 mod write_order;
 pub(crate) mod writer_stats;
+mod writers;
 
 use std::hash::{BuildHasher, Hash};
 use std::sync::OnceLock;

@@ -10,8 +10,6 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 use self::incoming::{Incoming, Revision, StoredRevision, order_of};
 use super::actor::{Client, Origin};
 use super::analysis::ThrashingCounts;
@@ -23,6 +21,7 @@ use super::write::{Effect, Outcome, Standing, Write};
 use super::write_history::WriteHistory;
 use super::write_order::WriteOrder;
 use super::writer_stats::WriterStats;
+use super::writers::Writers;
 use crate::audit::event::Micros;
 
 /// Maximum number of writers of one object, counted by client and part. Beyond it, the writer that has been silent for
@@ -39,7 +38,7 @@ pub type Labels = BTreeMap<String, String>;
 /// Everything that is known of one object. Kept small for uncontested objects, because a cluster can have a million.
 #[derive(Clone, Debug)]
 pub struct ObjectState {
-    writers: SmallVec<[WriterStats; 2]>,
+    writers: Writers,
     /// The latest writes, in order, as long as there is no history.
     pending: Option<Box<PendingWrites>>,
     /// State that most objects do not have.
@@ -85,7 +84,7 @@ pub struct Observed {
 impl ObjectState {
     /// Returns the state of an object whose first event happened at `at`.
     pub fn new(at: Micros) -> ObjectState {
-        ObjectState { writers: SmallVec::new(), pending: None, optional: None, base: at - BASE_BEFORE }
+        ObjectState { writers: Writers::None, pending: None, optional: None, base: at - BASE_BEFORE }
     }
 
     /// Keeps the full history of writes from now on, even if there is only one writer.
@@ -264,14 +263,13 @@ impl ObjectState {
 
     /// Returns the approximate bytes of the state, without its clients, which objects share.
     pub fn bytes(&self) -> usize {
-        let writers = if self.writers.spilled() { self.writers.capacity() * size_of::<WriterStats>() } else { 0 };
         let pending = self.pending.as_ref().map_or(0, |pending| pending.bytes());
         let optional = self.optional.as_ref().map_or(0, |optional| {
             let conflict = optional.conflict.as_deref().map_or(0, ConflictState::bytes);
             let failures = optional.failures.as_ref().map_or(0, |failures| failures.bytes());
             size_of::<OptionalState>() + conflict + failures
         });
-        size_of::<ObjectState>() + writers + pending + optional
+        size_of::<ObjectState>() + self.writers.heap_bytes() + pending + optional
     }
 
     fn conflict_mut(&mut self) -> Option<&mut ConflictState> {
@@ -382,9 +380,6 @@ impl ObjectState {
                 && let Some(silent) = (0..self.writers.len()).min_by_key(|i| self.writers[*i].span(self.base).1)
             {
                 self.writers.remove(silent);
-            }
-            if self.writers.len() == self.writers.capacity() {
-                self.writers.reserve_exact(2);
             }
             self.writers.push(WriterStats::new(client.clone(), write.part));
             self.writers.len() - 1

@@ -29,6 +29,9 @@ pub(super) struct Object {
     pub(super) counted: u32,
 }
 
+// The allocator rounds 160 to 160 bytes, and 168 to 192.
+const _: () = assert!(size_of::<Object>() <= 160);
+
 /// Deadlines of evicted objects that may accumulate before they are searched for and removed.
 const STALE_DEADLINES: usize = 1024;
 

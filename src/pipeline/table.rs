@@ -11,7 +11,7 @@ use foldhash::quality::RandomState;
 use smallvec::SmallVec;
 
 use super::bounds::Bounds;
-use super::key::{ObjectKey, ObjectSlot, shard_bits};
+use super::key::{ObjectKey, ObjectSlot, shard_of};
 use super::shard::{Entry, Object, Shard};
 use super::transition::Transition;
 use crate::audit::event::Micros;
@@ -30,7 +30,6 @@ pub(super) const WINDOW: usize = 128;
 /// All tracked objects.
 #[derive(Debug)]
 pub struct Table {
-    /// The number of shards is a power of two.
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
     /// Objects with a history, failures or a hot loop. Queries ask about these.
@@ -79,8 +78,10 @@ impl Reclaimable {
     }
 }
 
-/// Number of shards per core. With this number, two cores seldom need the same shard.
-const SHARDS_PER_CORE: usize = 4;
+/// Number of shards for two cores. With this number, two cores seldom need the same shard. Multiples of nine, because a hash
+/// table is doubled when it is full at seven eighths: with a power of two, a million objects, which are the default
+/// limit, would need tables that are half empty.
+const SHARDS_PER_TWO_CORES: usize = 9;
 /// Maximum number of calls of [`Shard::finalize`] per shard and batch. They finalize more objects than most batches
 /// write to, and take a few milliseconds.
 const FINALIZE_ROUNDS: usize = 64;
@@ -91,7 +92,7 @@ impl Table {
     /// Returns an empty table with these limits.
     pub fn new(bounds: Bounds, clients: Meter) -> Table {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let shards = (cores * SHARDS_PER_CORE).next_power_of_two();
+        let shards = cores.div_ceil(2).next_power_of_two() * SHARDS_PER_TWO_CORES;
         Table {
             shards: (0..shards).map(|_| Mutex::new(Shard::new())).collect(),
             hasher: RandomState::default(),
@@ -323,7 +324,7 @@ impl Table {
     }
 
     fn index(&self, hash: u64) -> usize {
-        shard_bits(hash) as usize & (self.shards.len() - 1)
+        shard_of(hash, self.shards.len())
     }
 
     fn shard(&self, slot: &ObjectSlot<'_>) -> MutexGuard<'_, Shard> {

@@ -99,7 +99,7 @@ impl ObjectState {
         let pending = self.pending.take().map(|pending| *pending).unwrap_or_default();
         let level = pending.iter().map(|w| w.level).max().unwrap_or(EvidenceLevel::Object);
         let mut seeds = Vec::new();
-        for writer in &self.writers {
+        for writer in self.writers.iter() {
             let Some(finalized) = writer.finalized(self.base) else { continue };
             let mut seed = |at: Micros, effect, verb| {
                 let order = WriteOrder { at, ..WriteOrder::default() };
