@@ -12,7 +12,7 @@ use hyper::{Response, StatusCode};
 
 use super::api::Api;
 use super::json_lines::{self, Lines, Phase, Phases};
-use super::overview_snapshot::{EVERY, Line, Snapshot};
+use super::overview_snapshot::{Changes, EVERY, Line, Snapshot};
 use super::reply::{Answer, Failure, json};
 use super::route::{Call, OBJECTS_SHOWN_MAX};
 use crate::enforce::control::Control;
@@ -26,6 +26,7 @@ struct WatchedOverview {
     api: Api,
     /// The snapshot that the client has when all unsent lines are sent.
     known: Option<Arc<Snapshot>>,
+    changes: Changes,
     unsent: VecDeque<Line>,
     last_line: Instant,
     phases: Phases,
@@ -61,8 +62,8 @@ fn make(api: &Api, before: Option<&Snapshot>) -> Snapshot {
 /// Answers a request with a stream of changes.
 pub(super) fn stream(call: &Call<'_>) -> Response<Answer> {
     let (api, phases) = (call.api.clone(), Phases::default());
-    let (known, unsent, last_line) = (None, VecDeque::new(), Instant::now());
-    json_lines::answer(call, WatchedOverview { api, known, unsent, last_line, phases })
+    let (changes, known, unsent, last_line) = (api.overviews().changes(), None, VecDeque::new(), Instant::now());
+    json_lines::answer(call, WatchedOverview { api, known, changes, unsent, last_line, phases })
 }
 
 impl Lines for WatchedOverview {
@@ -72,8 +73,16 @@ impl Lines for WatchedOverview {
                 self.last_line = Instant::now();
                 return Some(json_lines::line(&next));
             }
-            if self.known.is_some() || !self.api.is_ready() {
+            let api = self.api.clone();
+            let make = move |before: Option<&Snapshot>| make(&api, before);
+            if !self.api.is_ready() {
                 tokio::time::sleep(EVERY).await;
+            } else if self.known.is_some() {
+                let api = self.api.clone();
+                self.api.overviews().keep_current(move || api.is_ready(), make.clone());
+                // The time is checked below.
+                let _ =
+                    tokio::time::timeout(ALIVE.saturating_sub(self.last_line.elapsed()), self.changes.changed()).await;
             }
             match self.phases.now(&self.api) {
                 Phase::Running => {}
@@ -81,8 +90,7 @@ impl Lines for WatchedOverview {
                 Phase::Starting => return Some(json_lines::line(&Line::alive())),
                 Phase::Stopping => return None,
             }
-            let api = self.api.clone();
-            let snapshot = self.api.overviews().current(move |before| make(&api, before)).await;
+            let snapshot = self.api.overviews().current(make).await;
             self.unsent = snapshot.lines_since(self.known.as_deref());
             self.known = Some(snapshot);
             if self.unsent.is_empty() && self.last_line.elapsed() >= ALIVE {

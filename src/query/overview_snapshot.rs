@@ -1,15 +1,15 @@
 //! The rows of the overview at one time, shared by all clients.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tokio::sync::{Mutex, watch};
 
 use super::first_rows;
 use super::views::{OverviewHead, OverviewRow};
-use crate::util::lock::lock;
 
 /// Minimum time between two snapshots, also as a multiple of the time that one takes.
 pub(super) const EVERY: Duration = Duration::from_secs(1);
@@ -20,10 +20,16 @@ const ROWS_PER_LINE: usize = 100;
 /// The latest snapshot, shared by all clients.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Overviews {
-    latest: Arc<Mutex<Option<Arc<Snapshot>>>>,
+    /// Receivers are only notified of a snapshot that differs from the one before.
+    latest: watch::Sender<Option<Arc<Snapshot>>>,
     /// Locked while a snapshot is made.
-    making: Arc<tokio::sync::Mutex<()>>,
+    making: Arc<Mutex<()>>,
+    /// Locked by the task that makes a snapshot each second.
+    watching: Arc<Mutex<()>>,
 }
+
+/// Is notified when there is another snapshot.
+pub(super) type Changes = watch::Receiver<Option<Arc<Snapshot>>>;
 
 /// Whether the latest snapshot will do, or a new one is due.
 enum Latest {
@@ -89,8 +95,32 @@ impl Overviews {
         }
     }
 
+    /// Returns what notifies a client of the changes from now on.
+    pub(super) fn changes(&self) -> Changes {
+        self.latest.subscribe()
+    }
+
+    /// Makes a snapshot each second as long as clients wait for changes and `is_ready` holds, unless that is done already. It is
+    /// a task of its own, because the task of a client stands still while that client does not read.
+    pub(super) fn keep_current<F>(&self, is_ready: impl Fn() -> bool + Send + 'static, make: F)
+    where
+        F: FnOnce(Option<&Snapshot>) -> Snapshot + Clone + Send + 'static,
+    {
+        let Ok(turn) = self.watching.clone().try_lock_owned() else { return };
+        let overviews = self.clone();
+        tokio::spawn(async move {
+            let _turn = turn;
+            while overviews.latest.receiver_count() > 0 && is_ready() {
+                tokio::time::sleep(EVERY).await;
+                overviews.current(make.clone()).await;
+            }
+            // Streams end when the server is no longer ready.
+            overviews.latest.send_modify(|_| {});
+        });
+    }
+
     fn latest(&self) -> Latest {
-        match lock(&self.latest).clone() {
+        match self.latest.borrow().clone() {
             Some(latest) if latest.made.elapsed() < EVERY.max(latest.took * EVERY_TIMES) => Latest::Fresh(latest),
             before => Latest::Due(before),
         }
@@ -98,7 +128,11 @@ impl Overviews {
 
     fn keep(&self, made: Snapshot) -> Arc<Snapshot> {
         let made = Arc::new(made);
-        *lock(&self.latest) = Some(made.clone());
+        self.latest.send_if_modified(|latest| {
+            let is_same = latest.as_ref().is_some_and(|before| before.is_same(&made));
+            *latest = Some(made.clone());
+            !is_same
+        });
         made
     }
 }
@@ -138,6 +172,11 @@ impl Snapshot {
         let same = before.map(|before| &before.head).filter(|before| before.get() == head.get());
         let head = same.cloned().unwrap_or(head);
         Snapshot { head, rows, omitted, problems, table, events, made: Instant::now(), took: started.elapsed() }
+    }
+
+    /// Whether a client that has one of them has the other one too.
+    fn is_same(&self, other: &Snapshot) -> bool {
+        Arc::ptr_eq(&self.head, &other.head) && Arc::ptr_eq(&self.rows, &other.rows)
     }
 
     /// Returns the most urgent rows as HTML, with the reasons why they may not be complete. Returns `None` if there are no rows.
