@@ -5,6 +5,10 @@
 //! its own value; one side only switches replicas between zero and more) and `existence` (a finished Job, an owned
 //! Pod). The table has rules for those that cannot, such as requests that one side makes and the other one consumes.
 
+use std::collections::HashMap;
+
+use foldhash::fast::FixedState;
+
 use super::actor::Client;
 use super::write::Part;
 use crate::util::glob::is_match;
@@ -32,6 +36,10 @@ pub struct CooperationRules {
     rules: Vec<CooperationRule>,
     /// The resources of the rules, in the same order.
     resources: Vec<ResourcePattern>,
+    /// The indices of the rules that can apply to a resource with this name, in their order.
+    of_names: HashMap<Box<str>, Vec<usize>, FixedState>,
+    /// The indices of the rules that can apply to resources with any other name: those with a wildcard.
+    of_other_names: Vec<usize>,
     /// The indices of the rules that can apply to a part (main, status) whose fields are not known. They are looked up
     /// for every write to an object with several writers at audit level Metadata.
     of_parts: [Vec<(ResourcePattern, usize)>; 2],
@@ -197,8 +205,14 @@ impl CooperationRules {
             let possible = rules.iter().enumerate().filter(|(_, rule)| is_possible(rule));
             possible.map(|(index, rule)| (ResourcePattern::new(&rule.resource), index)).collect()
         });
-        let resources = rules.iter().map(|rule| ResourcePattern::new(&rule.resource)).collect();
-        CooperationRules { rules, resources, of_parts }
+        let resources: Vec<ResourcePattern> = rules.iter().map(|rule| ResourcePattern::new(&rule.resource)).collect();
+        let indices = |name: Option<&str>| -> Vec<usize> {
+            let is_possible = |pattern: &ResourcePattern| pattern.name().is_none_or(|its| Some(its) == name);
+            (0..rules.len()).filter(|index| is_possible(&resources[*index])).collect()
+        };
+        let names = resources.iter().filter_map(ResourcePattern::name);
+        let of_names = names.map(|name| (name.into(), indices(Some(name)))).collect();
+        CooperationRules { of_names, of_other_names: indices(None), rules, resources, of_parts }
     }
 
     /// Returns the co-operation of two actors over a part of an object whose fields are not known.
@@ -223,9 +237,9 @@ impl CooperationRules {
 
     /// Returns the co-operation of two actors over one field of an object.
     pub fn find(&self, group: &str, resource: &str, path: &str, a: &Client, b: &Client) -> Option<&CooperationRule> {
-        let of_resource =
-            self.resources.iter().zip(&self.rules).filter(|(pattern, _)| pattern.matches(group, resource));
-        of_resource.map(|(_, rule)| rule).find(|rule| is_path(&rule.path, path) && rule.matches(a, b))
+        let possible = self.of_names.get(resource).unwrap_or(&self.of_other_names).iter();
+        let of_resource = possible.filter(|index| self.resources[**index].matches(group, resource));
+        of_resource.map(|index| &self.rules[*index]).find(|rule| is_path(&rule.path, path) && rule.matches(a, b))
     }
 
     /// Returns the rule of a mechanism, unless it is switched off.
@@ -268,6 +282,14 @@ impl ResourcePattern {
                 let (resource, group) = pattern.split_once('.').unwrap_or((pattern, ""));
                 ResourcePattern::Exact { group: group.into(), resource: resource.into() }
             }
+        }
+    }
+
+    /// Returns the name of the resource, if the pattern names one.
+    fn name(&self) -> Option<&str> {
+        match self {
+            ResourcePattern::Exact { resource, .. } => Some(resource),
+            ResourcePattern::Wildcard { .. } => None,
         }
     }
 

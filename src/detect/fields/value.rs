@@ -37,8 +37,8 @@ impl FieldValue {
     pub(super) fn at(path: &str, json: &str, is_built_in: bool, hidden: bool) -> FieldValue {
         let value = FieldValue::new(json, hidden);
         let bare = unquoted(json);
-        let is_number = bare.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.'));
-        match quantity::nanos(bare).filter(|_| is_number && quantity::is_quantity(path)) {
+        let may_be_quantity = is_numeric(bare) && quantity::is_quantity(path);
+        match may_be_quantity.then(|| quantity::nanos(bare)).flatten() {
             Some(nanos) if is_built_in => FieldValue { hash: hash_of(&nanos), ..value },
             Some(nanos) => FieldValue { form: hash_of(&nanos), ..value },
             None => value,
@@ -68,7 +68,9 @@ impl FieldValue {
 
     /// Returns the value as a number, if it is one.
     pub fn number(&self) -> Option<f64> {
-        unquoted(self.text()?).parse().ok()
+        let text = unquoted(self.text()?);
+        // Few values are numbers, and all are looked at.
+        is_numeric(text).then(|| text.parse().ok()).flatten()
     }
 
     /// Returns the JSON text for display, truncated if it is long, or `None` if the value is not kept.
@@ -102,6 +104,11 @@ impl PartialEq for FieldValue {
     fn eq(&self, other: &FieldValue) -> bool {
         self.hash == other.hash
     }
+}
+
+/// Whether a text begins like a number.
+fn is_numeric(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.'))
 }
 
 /// Removes the quotes of a JSON string. Returns other JSON as it is.
