@@ -48,14 +48,16 @@ pub use tls::{TlsConfig, TlsFiles};
 pub const CONNECTIONS_MAX: usize = 1024;
 /// Memory that one request uses besides its body and its response body: the decoded head and the response head.
 const REQUEST_BYTES: u32 = 16 << 10;
-/// HTTP/2 stream window: bytes of one request that a peer may send before the handler reads them.
-const STREAM_WINDOW_BYTES: u32 = 256 << 10;
+/// HTTP/2 stream window: bytes of one request that a peer may send before the handler reads them. Most batches are smaller, so
+/// that their sender never waits for a window update, of which each has a cost.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// The default window size of HTTP/2.
 const DEFAULT_WINDOW_BYTES: u32 = (64 << 10) - 1;
 /// Settings for HTTP/2 connections, largest first. Each connection gets the first one whose memory can be reserved; the
 /// last one is used without a reservation.
-const HTTP2_SETTINGS: [Http2Settings; 3] = [
-    Http2Settings { streams: 128, stream_window: STREAM_WINDOW_BYTES, window: 2 * STREAM_WINDOW_BYTES },
+const HTTP2_SETTINGS: [Http2Settings; 4] = [
+    Http2Settings { streams: 128, stream_window: STREAM_WINDOW_BYTES, window: 4 * STREAM_WINDOW_BYTES },
+    Http2Settings { streams: 128, stream_window: STREAM_WINDOW_BYTES / 4, window: STREAM_WINDOW_BYTES / 2 },
     Http2Settings { streams: 32, stream_window: DEFAULT_WINDOW_BYTES, window: DEFAULT_WINDOW_BYTES },
     Http2Settings { streams: 4, stream_window: DEFAULT_WINDOW_BYTES, window: DEFAULT_WINDOW_BYTES },
 ];
@@ -399,8 +401,7 @@ pub fn http_builder() -> auto::Builder<TokioExecutor> {
 struct Http2Settings {
     /// Maximum number of concurrent streams.
     streams: u32,
-    /// Flow-control window of one stream, in bytes. Large enough for most of a batch, since each window update costs a
-    /// round trip.
+    /// Flow-control window of one stream, in bytes.
     stream_window: u32,
     /// Flow-control window of the whole connection, in bytes.
     window: u32,
