@@ -82,11 +82,12 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::detect::actor::Client;
     use crate::detect::write::Part;
 
     #[test]
     fn writers_stay_in_their_order_however_many_there_are() {
-        let writer = |part| WriterStats::new(Arc::default(), part);
+        let writer = |part| WriterStats::new(Arc::new(Client::named("alice")), part);
         let mut writers = Writers::default();
         let mut expected = Vec::new();
         for n in 0..7 {

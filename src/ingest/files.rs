@@ -6,6 +6,7 @@ mod input;
 mod log;
 mod merge;
 mod parallel_reader;
+mod parts;
 mod plain;
 mod sequencer;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 
 /// Maximum number of bytes that the thread sends at a time.
-const PIECE_BYTES: usize = 256 << 10;
+pub(super) const PIECE_BYTES: usize = 256 << 10;
 /// Maximum number of queued pieces: a megabyte per file that is read ahead.
 const PIECES_MAX: usize = 4;
 
@@ -28,7 +28,16 @@ impl ReadaheadReader {
     /// # Errors
     /// The thread cannot be started.
     pub(super) fn begin(reader: impl Read + Send + 'static, permit: Arc<()>) -> io::Result<ReadaheadReader> {
-        let (sender, pieces) = mpsc::sync_channel(PIECES_MAX);
+        ReadaheadReader::begin_with(reader, permit, PIECES_MAX)
+    }
+
+    /// Like [`ReadaheadReader::begin`], with this number of queued pieces.
+    pub(super) fn begin_with(
+        reader: impl Read + Send + 'static,
+        permit: Arc<()>,
+        pieces_max: usize,
+    ) -> io::Result<ReadaheadReader> {
+        let (sender, pieces) = mpsc::sync_channel(pieces_max);
         thread::Builder::new().name("unpack".to_owned()).spawn(move || {
             send_all(reader, &sender);
             drop(permit);

@@ -7,12 +7,13 @@ use std::sync::atomic::AtomicU64;
 
 use super::chunk::{CHUNK_BYTES, Chunk};
 use super::input::{Error, Input, io_error};
+use super::parts::{PartsReader, Permits};
 use super::plain::{FileRange, PlainFile};
 use crate::audit::envelope::{self, EVENT_BYTES_MAX, HEAD_BYTES};
 use crate::audit::event::Micros;
 use crate::audit::times;
 use crate::ingest::convert::ConvertingReader;
-use crate::ingest::decompress;
+use crate::ingest::decompress::{self, DecompressedStream};
 use crate::ingest::readahead::ReadaheadReader;
 
 const _: () = assert!(CHUNK_BYTES >= HEAD_BYTES, "the format is recognized by the first chunk");
@@ -83,15 +84,16 @@ impl Log {
         Ok(log)
     }
 
-    /// Opens the stream if it is not open. With a permit, a compressed stream is decompressed on another thread.
-    pub(super) fn begin(&mut self, permit: Option<Arc<()>>) -> io::Result<&mut Stream> {
+    /// Opens the stream if it is not open. With a permit, a compressed stream is decompressed on another thread, or on several if
+    /// there are more permits.
+    pub(super) fn begin(&mut self, permit: Option<(Arc<()>, &Arc<Permits>)>) -> io::Result<&mut Stream> {
         let stream = match self.stream.take() {
             Some(stream) => stream,
             None => {
                 let read = self.read.clone();
                 match self.input.path() {
                     Some(path) => Stream::of_file(File::open(path)?, read, permit)?,
-                    None => Stream::open(Box::new(io::stdin()), read, permit)?,
+                    None => Stream::open(Box::new(io::stdin()), read, permit.map(|(permit, _)| permit))?,
                 }
             }
         };
@@ -115,12 +117,23 @@ impl Log {
 // === impl Stream ===
 
 impl Stream {
-    pub(super) fn of_file(file: File, read: Arc<AtomicU64>, permit: Option<Arc<()>>) -> io::Result<Stream> {
+    pub(super) fn of_file(
+        file: File,
+        read: Arc<AtomicU64>,
+        permit: Option<(Arc<()>, &Arc<Permits>)>,
+    ) -> io::Result<Stream> {
         let Some(plain) = PlainFile::new(&file, read.clone())? else {
-            return Stream::open(Box::new(file), read, permit);
+            return Stream::open(Box::new(file), read, permit.map(|(permit, _)| permit));
         };
+        if let Some(format) = plain.format()?
+            && let Some((permit, permits)) = permit
+            && let Some(packed) = PlainFile::new(&file, Arc::default())?
+        {
+            let parts = PartsReader::begin(packed, format, permits.clone(), permit, read)?;
+            return Stream::of(DecompressedStream { reader: Box::new(parts), is_packed: true });
+        }
         // The file itself counts what is read of it.
-        let stream = Stream::open(Box::new(plain.reader(0)), Arc::default(), permit)?;
+        let stream = Stream::open(Box::new(plain.reader(0)), Arc::default(), None)?;
         let plain = Some(plain).filter(|_| !stream.is_sequential);
         Ok(Stream { plain, ..stream })
     }
@@ -130,10 +143,14 @@ impl Stream {
         read: Arc<AtomicU64>,
         permit: Option<Arc<()>>,
     ) -> io::Result<Stream> {
-        let decompress::DecompressedStream { mut reader, is_packed } = decompress::open(inner, read)?;
-        if is_packed && let Some(permit) = permit {
-            reader = Box::new(ReadaheadReader::begin(reader, permit)?);
+        let mut stream = decompress::open(inner, read)?;
+        if let Some(permit) = permit.filter(|_| stream.is_packed) {
+            stream.reader = Box::new(ReadaheadReader::begin(stream.reader, permit)?);
         }
+        Stream::of(stream)
+    }
+
+    fn of(DecompressedStream { reader, is_packed }: DecompressedStream) -> io::Result<Stream> {
         let mut stream = Stream {
             reader,
             buffer: Vec::new(),

@@ -13,6 +13,7 @@ use std::sync::atomic::AtomicU64;
 use super::chunk::Chunk;
 use super::input::{Error, Input};
 use super::log::{Log, Step};
+use super::parts::Permits;
 use crate::audit::event::Micros;
 
 /// How far a chunk may reach beyond the next event of another log, in microseconds. An object without a war retains 64
@@ -22,10 +23,9 @@ const AHEAD_MAX: Micros = 1_000_000;
 /// The logs that have not ended, ordered by the time of their next event, earliest first.
 pub(super) struct Merge {
     logs: BinaryHeap<QueuedLog>,
-    /// Maximum number of compressed inputs that are decompressed at once. Each has a thread that holds a clone of
-    /// `permits`.
+    /// Maximum number of threads that decompress inputs or their parts at once.
     unpacked_max: usize,
-    permits: Arc<()>,
+    permits: Arc<Permits>,
 }
 
 /// The next item of the merged logs.
@@ -56,11 +56,7 @@ impl Merge {
         }
         // A single worker does not use other threads.
         let unpacked_max = if workers.get() == 1 { 0 } else { workers.get() };
-        (Merge { logs, unpacked_max, permits: Arc::default() }, broken)
-    }
-
-    fn permit(&self) -> Option<Arc<()>> {
-        (Arc::strong_count(&self.permits) <= self.unpacked_max).then(|| self.permits.clone())
+        (Merge { logs, unpacked_max, permits: Permits::new(unpacked_max) }, broken)
     }
 
     /// Starts to decompress the inputs that come next.
@@ -68,10 +64,10 @@ impl Merge {
         let next: Vec<QueuedLog> = std::iter::from_fn(|| self.logs.pop()).take(self.unpacked_max).collect();
         for mut turn in next {
             if turn.log.is_packed
-                && let Some(permit) = self.permit()
+                && let Some(permit) = self.permits.take()
             {
                 // If the input cannot be opened, the error is reported when the input is read.
-                drop(turn.log.begin(Some(permit)));
+                drop(turn.log.begin(Some((permit, &self.permits))));
             }
             self.logs.push(turn);
         }

@@ -6,6 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::ingest::decompress::{Format, ZSTD_SKIPPED_HEAD};
+
 /// Number of bytes that are read first to find a line. Most lines at level Metadata are a fifth as long.
 const PEEK_BYTES: usize = 4 << 10;
 /// Maximum number of bytes that are read to find a line.
@@ -59,7 +61,7 @@ impl PlainFile {
     ///
     /// # Errors
     /// Errors of the file system, or the file was truncated since it was opened.
-    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+    pub(super) fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
         let n = self.file.read_at(buf, at)?;
         if n == 0 && at < self.len && !buf.is_empty() {
             return Err(truncated());
@@ -93,6 +95,18 @@ impl PlainFile {
             }
         }
         None
+    }
+
+    /// Returns its format, if it is compressed.
+    pub(super) fn format(&self) -> io::Result<Option<Format>> {
+        let mut head = [0; ZSTD_SKIPPED_HEAD];
+        let filled = self.file.read_at(&mut head, 0)?;
+        Ok(Format::of(&head[..filled]))
+    }
+
+    /// Returns its length when it was opened.
+    pub(super) fn len(&self) -> u64 {
+        self.len
     }
 
     /// Returns a reader from a position to the end.
