@@ -2,13 +2,13 @@
 
 mod archive;
 mod chunk;
+mod delivery_queue;
 mod input;
 mod log;
 mod merge;
 mod parallel_reader;
 mod parts;
 mod plain;
-mod sequencer;
 #[cfg(test)]
 mod tests;
 

@@ -7,15 +7,15 @@
 
 #![cfg(all(test, loom))]
 
-#[path = "../../src/ingest/files/sequencer.rs"]
-mod sequencer;
+#[path = "../../src/ingest/files/delivery_queue.rs"]
+mod delivery_queue;
 
 use loom::model::Builder;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
 
-use sequencer::Sequencer;
+use delivery_queue::DeliveryQueue;
 
 /// Runs a model, with at most this number of preemptions.
 fn check(preemptions_max: usize, model: impl Fn() + Send + Sync + 'static) {
@@ -24,28 +24,42 @@ fn check(preemptions_max: usize, model: impl Fn() + Send + Sync + 'static) {
     builder.check(model);
 }
 
-/// State shared by the threads: the sequencer, and the number of admitted tickets. The number is only accessed with
-/// relaxed ordering, so it is only correct if each ticket synchronizes with the previous one.
+/// State shared by the threads: the queue, the source of numbers, and the number of delivered items. The latter is only accessed
+/// with relaxed ordering, so it is only correct if each delivery synchronizes with the previous one.
 #[derive(Clone)]
 struct Shared {
-    sequencer: Arc<Sequencer>,
-    admitted: Arc<AtomicU64>,
+    queue: Arc<DeliveryQueue<u64>>,
+    begun: Arc<AtomicU64>,
+    delivered: Arc<AtomicU64>,
 }
 
 // === impl Shared ===
 
 impl Shared {
-    fn new() -> Shared {
-        Shared { sequencer: Arc::new(Sequencer::new()), admitted: Arc::new(AtomicU64::new(0)) }
+    fn new(waiting_max: usize) -> Shared {
+        Shared {
+            queue: Arc::new(DeliveryQueue::new(waiting_max)),
+            begun: Arc::new(AtomicU64::new(0)),
+            delivered: Arc::new(AtomicU64::new(0)),
+        }
     }
 
-    /// Takes these tickets one after another, and delivers each.
-    fn deliver(&self, numbers: &[u64]) {
-        for number in numbers {
-            let ticket = self.sequencer.ticket(*number);
-            assert!(ticket.wait(), "no thread has panicked");
-            assert_eq!(self.admitted.load(Ordering::Relaxed), *number);
-            self.admitted.store(number + 1, Ordering::Relaxed);
+    /// Adds an item.
+    fn add(&self, number: u64) {
+        self.queue.add(number, number, |item| {
+            assert_eq!(self.delivered.load(Ordering::Relaxed), item, "in order, and once");
+            self.delivered.store(item + 1, Ordering::Relaxed);
+        });
+    }
+
+    /// Takes numbers, as a worker takes chunks, until there are `all` of them.
+    fn work(&self, all: u64) {
+        while self.queue.wait_for_room() {
+            let number = self.begun.fetch_add(1, Ordering::AcqRel);
+            if number >= all {
+                return;
+            }
+            self.add(number);
         }
     }
 
@@ -55,64 +69,59 @@ impl Shared {
     }
 }
 
-/// Checks the order of delivery for threads with these tickets.
-fn check_order(preemptions_max: usize, tickets: &'static [&'static [u64]]) {
+/// Checks that a number of threads deliver all items in order.
+fn check_order(preemptions_max: usize, threads: usize, waiting_max: usize, items: u64) {
     check(preemptions_max, move || {
-        let shared = Shared::new();
-        let others: Vec<_> = tickets[1..].iter().map(|own| shared.spawn(|shared| shared.deliver(own))).collect();
-        shared.deliver(tickets[0]);
+        let shared = Shared::new(waiting_max);
+        let others: Vec<_> = (1..threads).map(|_| shared.spawn(move |shared| shared.work(items))).collect();
+        shared.work(items);
         others.into_iter().for_each(|other| other.join().unwrap());
-        let all = tickets.iter().map(|own| own.len() as u64).sum();
-        assert_eq!(shared.admitted.load(Ordering::Relaxed), all);
-        assert!(shared.sequencer.ticket(all).is_next());
+        assert_eq!(shared.delivered.load(Ordering::Relaxed), items, "nothing is left in the queue");
     });
 }
 
 #[test]
 fn two_threads_deliver_in_order() {
-    check_order(4, &[&[0, 2], &[1, 3]]);
-    check_order(4, &[&[1, 2], &[0, 3]]);
+    check_order(4, 2, 8, 4);
 }
 
 #[test]
 fn three_threads_deliver_in_order() {
-    check_order(3, &[&[2], &[0], &[1]]);
+    check_order(3, 3, 8, 3);
 }
 
 #[test]
-fn a_ticket_that_delivers_nothing_still_waits_for_those_before_it() {
-    check(4, || {
-        let shared = Shared::new();
-        let other = shared.spawn(|shared| drop(shared.sequencer.ticket(1)));
-        let last = shared.spawn(|shared| {
-            let ticket = shared.sequencer.ticket(2);
-            assert!(ticket.wait());
-            assert_eq!(shared.admitted.load(Ordering::Relaxed), 1);
-        });
-        shared.deliver(&[0]);
-        other.join().unwrap();
-        last.join().unwrap();
-    });
+fn threads_that_wait_for_room_are_woken() {
+    check_order(4, 2, 1, 4);
+    check_order(3, 3, 1, 3);
 }
 
-/// Loom cannot unwind one of its threads, so the model does what the drop of a ticket does while its thread panics.
+#[test]
+fn items_in_any_order_are_delivered_in_theirs() {
+    for numbers in [[2, 0, 1], [2, 1, 0], [1, 2, 0]] {
+        check(3, move || {
+            let shared = Shared::new(8);
+            let others: Vec<_> = numbers[1..].iter().map(|n| *n).map(|n| shared.spawn(move |shared| shared.add(n))).collect();
+            shared.add(numbers[0]);
+            others.into_iter().for_each(|other| other.join().unwrap());
+            assert_eq!(shared.delivered.load(Ordering::Relaxed), 3);
+        });
+    }
+}
+
+/// Loom cannot unwind one of its threads, so the model does what the guard does while its thread panics.
 #[test]
 fn a_panic_releases_waiting_threads_and_nothing_after_it_is_delivered() {
     check(3, || {
-        let shared = Shared::new();
-        let other = shared.spawn(|shared| {
-            let ticket = shared.sequencer.ticket(2);
-            assert!(!ticket.wait(), "ticket 1 is never passed on");
+        let shared = Shared::new(1);
+        let waits = shared.spawn(|shared| {
+            shared.add(2);
+            assert!(!shared.queue.wait_for_room(), "item 1 is never added");
         });
-        let panics = shared.spawn(|shared| {
-            // It holds ticket 1, which may be admitted or not.
-            shared.sequencer.set_broken();
-        });
-        // Races with the panic: the sequencer must stay broken.
-        drop(shared.sequencer.ticket(0));
-        other.join().unwrap();
+        let panics = shared.spawn(|shared| shared.queue.set_broken());
+        shared.add(0);
+        waits.join().unwrap();
         panics.join().unwrap();
-        assert!(shared.sequencer.is_broken());
-        assert!(!shared.sequencer.ticket(7).wait());
+        assert!(shared.delivered.load(Ordering::Relaxed) <= 1);
     });
 }
