@@ -49,14 +49,14 @@ pub const CONNECTIONS_MAX: usize = 1024;
 /// Memory that one request uses besides its body and its response body: the decoded head and the response head.
 const REQUEST_BYTES: u32 = 16 << 10;
 /// HTTP/2 stream window: bytes of one request that a peer may send before the handler reads them. Most batches are smaller, so
-/// that their sender never waits for a window update, of which each has a cost.
+/// that their sender never waits for a window update, each of which has a cost.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// The default window size of HTTP/2.
 const DEFAULT_WINDOW_BYTES: u32 = (64 << 10) - 1;
 /// Settings for HTTP/2 connections, largest first. Each connection gets the first one whose memory can be reserved; the
 /// last one is used without a reservation.
 const HTTP2_SETTINGS: [Http2Settings; 4] = [
-    Http2Settings { streams: 128, stream_window: STREAM_WINDOW_BYTES, window: 4 * STREAM_WINDOW_BYTES },
+    Http2Settings { streams: 128, stream_window: STREAM_WINDOW_BYTES, window: 2 * STREAM_WINDOW_BYTES },
     Http2Settings { streams: 128, stream_window: STREAM_WINDOW_BYTES / 4, window: STREAM_WINDOW_BYTES / 2 },
     Http2Settings { streams: 32, stream_window: DEFAULT_WINDOW_BYTES, window: DEFAULT_WINDOW_BYTES },
     Http2Settings { streams: 4, stream_window: DEFAULT_WINDOW_BYTES, window: DEFAULT_WINDOW_BYTES },
@@ -412,7 +412,13 @@ struct Http2Settings {
 impl Http2Settings {
     /// Returns the maximum number of bytes that the connection can use.
     fn bytes(&self) -> usize {
-        (self.window + self.streams * REQUEST_BYTES) as usize
+        (self.window + self.frame() + self.streams * REQUEST_BYTES) as usize
+    }
+
+    /// Returns the maximum size of a frame, of which a part is kept until it has arrived as a whole. The default frames are small, and
+    /// each frame has a cost.
+    fn frame(&self) -> u32 {
+        (self.stream_window / 4).max(16 << 10)
     }
 
     fn apply(self, builder: &mut auto::Builder<TokioExecutor>) {
@@ -421,7 +427,6 @@ impl Http2Settings {
             .max_concurrent_streams(self.streams)
             .initial_stream_window_size(self.stream_window)
             .initial_connection_window_size(self.window)
-            // The default frames are small, and each frame has a cost.
-            .max_frame_size((self.stream_window / 4).max(16 << 10));
+            .max_frame_size(self.frame());
     }
 }

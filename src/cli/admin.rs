@@ -1,5 +1,7 @@
 //! The admin listener: checks the rights of a request, and answers it.
 
+use std::time::Duration;
+
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
@@ -12,6 +14,9 @@ use crate::query::api::Api;
 use crate::query::reply::Answer;
 use crate::query::routes::{self, Found};
 use crate::telemetry::metrics::Metrics;
+
+/// How long the answer to a public request waits until more than what everyone gets can be computed.
+const WAIT_FOR_MORE: Duration = Duration::from_millis(100);
 
 /// The handler of the admin listener.
 #[derive(Clone)]
@@ -51,7 +56,12 @@ impl Admin {
             Found::Route(route, _) if !route.is_immediate() => {}
             _ => return self.api.answer(&request, client, true),
         }
-        match self.computing.begin(client).await {
+        let permits = match needed {
+            Some(_) => self.computing.begin(client).await,
+            // What everyone gets need not wait for the rest.
+            None => tokio::time::timeout(WAIT_FOR_MORE, self.computing.begin(client)).await.unwrap_or_default(),
+        };
+        match permits {
             Some(_permits) if peer.is_reading() => {
                 tokio::task::block_in_place(|| self.api.answer(&request, client, true))
             }

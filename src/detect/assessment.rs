@@ -112,7 +112,8 @@ impl<'a> Assessment<'a> {
         assessment
     }
 
-    /// Returns the assessment of an object without the contested fields of its wars, which cost most: to rank many objects.
+    /// Returns the assessment of an object without the contested fields of its wars, which are the most expensive part. It is enough to
+    /// rank objects.
     pub(crate) fn without_fields(object: &'a ObjectState) -> Assessment<'a> {
         let Some(history) = object.history() else {
             return Assessment { analysis: None, wars: Vec::new() };

@@ -1,5 +1,5 @@
-//! Decompression of gzip and zstd streams, which are detected by their magic bytes. Both may consist of several frames (which gzip
-//! calls members), one behind the other. A stream with an implausible compression ratio is rejected as a decompression
+//! Decompression of gzip and zstd streams, which are detected by their magic bytes. Both may consist of several frames, which gzip
+//! calls members. A stream with an implausible compression ratio is rejected as a decompression
 //! bomb.
 
 use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
@@ -102,7 +102,13 @@ struct CountingReader<R> {
 
 impl<R: Read> Read for CountingReader<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buf)?;
+        let n = loop {
+            match self.inner.read(buf) {
+                // A decoder that was interrupted could not go on.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         for counter in &self.counters {
             counter.fetch_add(n as u64, Ordering::Relaxed);
         }
@@ -186,6 +192,10 @@ impl<R: BufRead> Frames<R> {
 
 impl<R: BufRead> Read for Frames<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        // A decoder says that its frame is over by returning 0.
+        if buf.is_empty() {
+            return Ok(0);
+        }
         loop {
             let (n, next) = match self.inner.take() {
                 None => return Ok(0),
@@ -203,7 +213,7 @@ impl<R: BufRead> Read for Frames<R> {
                 },
             };
             self.inner = Some(next);
-            if n > 0 || buf.is_empty() {
+            if n > 0 {
                 return Ok(n);
             }
         }

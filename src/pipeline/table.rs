@@ -121,7 +121,7 @@ impl Table {
     pub(super) fn prefetch(&self, hashes: impl Iterator<Item = u64> + Clone) {
         // All locks are taken first: processors do not overlap two memory accesses across a lock. Shards in use by
         // other threads are skipped.
-        let mut locked: SmallVec<[Option<MutexGuard<'_, Shard>>; 32]> = self.shards.iter().map(|_| None).collect();
+        let mut locked: SmallVec<[Option<MutexGuard<'_, Shard>>; 36]> = self.shards.iter().map(|_| None).collect();
         for hash in hashes.clone() {
             let index = self.index(hash);
             if locked[index].is_none() {

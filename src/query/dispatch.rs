@@ -16,7 +16,7 @@ use crate::net::Reply;
 
 impl Api {
     /// Answers a request of this client, whose body is not used. `is_admitted` says whether the client has the right that
-    /// the route needs, or with which a public route has more to say. Requests to routes that are not public must have been admitted.
+    /// the route needs, or that makes a public route return more. Requests to routes that are not public must have been admitted.
     pub fn answer<B>(&self, request: &Request<B>, client: IpAddr, is_admitted: bool) -> Response<Answer> {
         let uri = request.uri();
         let _span = tracing::debug_span!("answer", method = %request.method(), path = uri.path()).entered();

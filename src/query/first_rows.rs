@@ -1,13 +1,13 @@
 //! The most urgent rows of the overview as HTML. Browsers show them until the page's script has replaced them, so each cell
 //! has the same text as in `ui/src/wars.jsx`. (A test of the page compares both.)
 
-use std::borrow::Cow;
+use std::cmp::Reverse;
 
 use maud::{Markup, html};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::views::{ActorSummary, Finding, OverviewRow, Problem, ProblemKind, Value, WarSummary, time};
+use super::views::{ActorSummary, Finding, OverviewRow, Problem, Value, WarSummary, path_part, time};
 use crate::audit::event::Micros;
+use crate::detect::assessment::Progress;
 use crate::detect::verdict::{Confidence, State};
 use crate::escape;
 
@@ -24,27 +24,24 @@ const UNSORTED: [&str; 2] = ["fought over", "parties"];
 
 /// Returns the reasons why the rows may not be complete.
 pub(super) fn problems(problems: &[Problem]) -> String {
-    let title = |kind| match kind {
-        ProblemKind::NoMatch | ProblemKind::NoEvents => "Nothing was checked: ",
-        ProblemKind::StaleEvents => "Out of date: ",
-        _ => "Incomplete: ",
-    };
-    html! { @for problem in problems { p class="problem" { strong { (title(problem.kind)) } (text(&problem.message)) } } }
+    html! { @for problem in problems { p class="problem" { strong { (problem.kind.title()) ": " } (text(&problem.message)) } } }
         .into_string()
 }
 
-/// Returns a heading and a table with the first of these rows, which are sorted by urgency, or nothing if there are none.
+/// Returns a heading and a table with the most urgent of these rows, or nothing if there are none.
 /// `omitted` is the number of objects that are left out.
 pub(super) fn table(rows: &[OverviewRow], omitted: usize, as_of: Option<Micros>) -> String {
     // What never thrashed is only shown on request.
-    let wars = || rows.iter().filter(|row| row.war.as_ref().is_some_and(|war| war.thrashing_events > 0));
-    let others = || rows.iter().filter(|row| row.war.is_none());
-    let heading = [count(wars().count(), "edit war"), count(others().count(), "other finding")];
+    let mut found: Vec<&OverviewRow> =
+        rows.iter().filter(|row| row.war.as_ref().is_none_or(|war| war.thrashing_events > 0)).collect();
+    found.sort_by_key(|row| (Reverse(row.war.as_ref().map(urgency)), &row.id));
+    let wars = found.iter().filter(|row| row.war.is_some()).count();
+    let heading = [count(wars, "edit war"), count(found.len() - wars, "other finding")];
     let heading = heading.into_iter().flatten().collect::<Vec<_>>().join(", ");
     if heading.is_empty() {
         return String::new();
     }
-    let shown: Vec<&OverviewRow> = wars().chain(others()).take(ROWS_SHOWN).collect();
+    let shown = &found[..found.len().min(ROWS_SHOWN)];
     html! {
         h2 { (heading) }
         @if let Some(omitted) = count(omitted, "less urgent object") {
@@ -55,7 +52,7 @@ pub(super) fn table(rows: &[OverviewRow], omitted: usize, as_of: Option<Micros>)
             table {
                 caption class="hidden" { (heading) }
                 thead { tr { @for name in COLUMNS { (column(name)) } } }
-                @for (cluster, namespace) in groups(&shown) {
+                @for (cluster, namespace) in groups(shown) {
                     tbody {
                         tr class="group" { th colspan=(COLUMNS.len()) { (group(cluster, namespace)) } }
                         @for row in shown.iter().filter(|row| group_of(row) == (cluster, namespace)) { (cells(row, as_of)) }
@@ -65,6 +62,16 @@ pub(super) fn table(rows: &[OverviewRow], omitted: usize, as_of: Option<Micros>)
         }
     }
     .into_string()
+}
+
+/// Returns the sort key of a war, of which the greatest comes first.
+fn urgency(war: &WarSummary) -> impl Ord {
+    let progress = match war.progress {
+        Progress::Ongoing => 3,
+        Progress::Subsiding => 2,
+        Progress::Ended => 1,
+    };
+    (progress, war.confidence.is_decided(), war.confidence, war.thrashing_events, war.retakes)
 }
 
 fn count(number: usize, one: &str) -> Option<String> {
@@ -199,17 +206,13 @@ fn actors(actors: &[ActorSummary]) -> Markup {
         ul class="plain" {
             @for actor in shown {
                 li {
-                    a href=(actor_link(&actor.actor)) title=(visible(&actor.actor)) { (text(short(&actor.actor))) }
+                    a href=(format!("#/actor/{}", path_part(&actor.actor))) title=(visible(&actor.actor)) { (text(short(&actor.actor))) }
                     @if actor.writes > 0 { span class="dim" { " " (actor.writes) } }
                 }
             }
             @if !others.is_empty() { li class="dim" { "and " (others.len()) " more: " (text(&names)) } }
         }
     }
-}
-
-fn actor_link(actor: &str) -> String {
-    format!("#/actor/{}", utf8_percent_encode(actor, NON_ALPHANUMERIC))
 }
 
 fn short(actor: &str) -> &str {
@@ -248,6 +251,10 @@ fn text(text: &str) -> Markup {
     html! { bdi { (visible(text)) } }
 }
 
-fn visible(text: &str) -> Cow<'_, str> {
-    escape::text(text)
+fn visible(text: &str) -> String {
+    text.split('\n').map(escape::text).collect::<Vec<_>>().join("\\n")
 }
+
+#[cfg(test)]
+#[path = "first_rows/tests.rs"]
+mod tests;

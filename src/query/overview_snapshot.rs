@@ -109,12 +109,15 @@ impl Overviews {
         let Ok(turn) = self.watching.clone().try_lock_owned() else { return };
         let overviews = self.clone();
         tokio::spawn(async move {
-            let _turn = turn;
-            while overviews.latest.receiver_count() > 0 && is_ready() {
+            while overviews.latest.receiver_count() > 0 {
                 tokio::time::sleep(EVERY).await;
+                if !is_ready() {
+                    break;
+                }
                 overviews.current(make.clone()).await;
             }
-            // Streams end when the server is no longer ready.
+            drop(turn);
+            // Streams end when the server is no longer ready. One that has just begun starts another task.
             overviews.latest.send_modify(|_| {});
         });
     }

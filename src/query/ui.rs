@@ -26,7 +26,12 @@ pub(super) fn index(call: &Call<'_>) -> Result<Reply, Failure> {
     let may_read = call.is_admitted && call.api.is_ready();
     let rows = may_read.then(|| overview::current(call.api).first_rows()).flatten();
     Ok(match rows {
-        Some(rows) => file(HTML, LIST.replacen(LOADING, &rows, 1)),
+        Some(rows) => {
+            let mut reply = file(HTML, LIST.replacen(LOADING, &rows, 1));
+            // Names and values do not belong into the cache of a browser.
+            reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            reply
+        }
         None => file(HTML, include_str!("ui/index.html")),
     })
 }
@@ -44,7 +49,7 @@ fn file(content_type: &'static str, text: impl Into<Bytes>) -> Reply {
     for (name, value) in [
         (CONTENT_TYPE, content_type),
         (CONTENT_SECURITY_POLICY, POLICY),
-        // The page must match the version of the server, and its rows are those of now.
+        // The page must match the version of the server.
         (CACHE_CONTROL, "no-cache"),
         (REFERRER_POLICY, "no-referrer"),
     ] {

@@ -24,6 +24,7 @@ pub use coverage::{Coverage, GONE_AFTER, Gap, Levels, Problem, ProblemKind, Sour
 pub use filter::{Filter, PartyClass, WarFilter, WarStatus, variant};
 pub use findings::{Contender, Contention, Cooperation, Flapping, HotLoop};
 pub use object::Object;
+pub(super) use object::path_part;
 pub use overview::{ActorSummary, FieldSummary, Finding, Overview, OverviewHead, OverviewRow, WarSummary};
 pub use participants::{ChangeView, Participants, TimelineEntry, TransitionView, Transitions};
 pub use report::{Matched, Report};

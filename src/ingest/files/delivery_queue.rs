@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn a_panic_releases_waiting_threads() {
         let queue = DeliveryQueue::new(1);
-        let delivered = std::sync::Mutex::new(Vec::new());
+        let delivered = Mutex::new(Vec::new());
         let deliver = |item| delivered.lock().unwrap().push(item);
         std::thread::scope(|scope| {
             queue.add(1, "after the panic", deliver);

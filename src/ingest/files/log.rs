@@ -84,9 +84,9 @@ impl Log {
         Ok(log)
     }
 
-    /// Opens the stream if it is not open. With a permit, a compressed stream is decompressed on another thread, or on several if
-    /// there are more permits.
-    pub(super) fn begin(&mut self, permit: Option<(Arc<()>, &Arc<Permits>)>) -> io::Result<&mut Stream> {
+    /// Opens the stream if it is not open. With a permit, a compressed stream is decompressed on another thread; with permits for
+    /// further threads, its parts are decompressed at the same time.
+    pub(super) fn begin(&mut self, permit: Option<(Arc<()>, Option<&Arc<Permits>>)>) -> io::Result<&mut Stream> {
         let stream = match self.stream.take() {
             Some(stream) => stream,
             None => {
@@ -120,20 +120,20 @@ impl Stream {
     pub(super) fn of_file(
         file: File,
         read: Arc<AtomicU64>,
-        permit: Option<(Arc<()>, &Arc<Permits>)>,
+        permit: Option<(Arc<()>, Option<&Arc<Permits>>)>,
     ) -> io::Result<Stream> {
         let Some(plain) = PlainFile::new(&file, read.clone())? else {
             return Stream::open(Box::new(file), read, permit.map(|(permit, _)| permit));
         };
         if let Some(format) = plain.format()?
-            && let Some((permit, permits)) = permit
+            && let Some((permit, Some(permits))) = permit.clone()
             && let Some(packed) = PlainFile::new(&file, Arc::default())?
         {
-            let parts = PartsReader::begin(packed, format, permits.clone(), permit, read)?;
+            let parts = PartsReader::begin(packed, format, permits.clone(), permit, read);
             return Stream::of(DecompressedStream { reader: Box::new(parts), is_packed: true });
         }
         // The file itself counts what is read of it.
-        let stream = Stream::open(Box::new(plain.reader(0)), Arc::default(), None)?;
+        let stream = Stream::open(Box::new(plain.reader(0)), Arc::default(), permit.map(|(permit, _)| permit))?;
         let plain = Some(plain).filter(|_| !stream.is_sequential);
         Ok(Stream { plain, ..stream })
     }

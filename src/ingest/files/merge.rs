@@ -26,6 +26,9 @@ pub(super) struct Merge {
     /// Maximum number of threads that decompress inputs or their parts at once.
     unpacked_max: usize,
     permits: Arc<Permits>,
+    /// The same, if there is one compressed input, so that its parts can use them all. Several inputs are decompressed at the same
+    /// time as a whole.
+    parts_permits: Option<Arc<Permits>>,
 }
 
 /// The next item of the merged logs.
@@ -56,7 +59,10 @@ impl Merge {
         }
         // A single worker does not use other threads.
         let unpacked_max = if workers.get() == 1 { 0 } else { workers.get() };
-        (Merge { logs, unpacked_max, permits: Permits::new(unpacked_max) }, broken)
+        let permits = Permits::new(unpacked_max);
+        let is_only_one = logs.iter().filter(|next: &&QueuedLog| next.log.is_packed).count() == 1;
+        let parts_permits = is_only_one.then(|| permits.clone());
+        (Merge { logs, unpacked_max, permits, parts_permits }, broken)
     }
 
     /// Starts to decompress the inputs that come next.
@@ -67,7 +73,7 @@ impl Merge {
                 && let Some(permit) = self.permits.take()
             {
                 // If the input cannot be opened, the error is reported when the input is read.
-                drop(turn.log.begin(Some((permit, &self.permits))));
+                drop(turn.log.begin(Some((permit, self.parts_permits.as_ref()))));
             }
             self.logs.push(turn);
         }

@@ -63,7 +63,7 @@ impl Object {
 
     /// Returns the path of the object in the API and on the page: `deployments.apps/shop/web?cluster=east`.
     pub fn path(&self) -> String {
-        let part = |text: &str| utf8_percent_encode(text, PATH_PART).to_string();
+        let part = path_part;
         let dot = if self.group.is_empty() { "" } else { "." };
         let resource = part(&format!("{}{dot}{}", self.resource, self.group));
         let namespace = if self.namespace.is_empty() { "-".to_owned() } else { part(&self.namespace) };
@@ -83,6 +83,11 @@ impl Object {
             name: name.name.into(),
         }
     }
+}
+
+/// Encodes a text as a part of a path, as JavaScript's `encodeURIComponent` does.
+pub(in crate::query) fn path_part(text: &str) -> String {
+    utf8_percent_encode(text, PATH_PART).to_string()
 }
 
 impl From<&ObjectKey> for Object {

@@ -38,9 +38,16 @@ fn read(name: &str, packed: &[u8], threads: usize) -> (Vec<u8>, Option<String>, 
     let format = file.format().unwrap().unwrap();
     let (permits, counted) = (Permits::new(threads), Arc::new(AtomicU64::new(0)));
     let permit = permits.take().unwrap();
-    let mut reader = PartsReader::begin(file, format, permits, permit, counted.clone()).unwrap();
-    let mut content = Vec::new();
-    let error = reader.read_to_end(&mut content).err().map(|error| error.to_string());
+    let mut reader = PartsReader::begin(file, format, permits, permit, counted.clone());
+    let (mut content, mut piece) = (Vec::new(), vec![0; 100_000]);
+    let error = loop {
+        assert!(reader.parts.len() <= threads, "memory is limited");
+        match reader.read(&mut piece) {
+            Ok(0) => break None,
+            Ok(n) => content.extend_from_slice(&piece[..n]),
+            Err(error) => break Some(error.to_string()),
+        }
+    };
     assert_eq!(reader.read(&mut [0; 8]).unwrap(), 0, "an end stays one");
     (content, error, counted.load(Ordering::Relaxed))
 }
@@ -76,15 +83,15 @@ fn parts_have_the_content_of_the_whole_file() {
 #[test]
 fn what_looks_like_a_member_within_another_one_is_not_taken_for_one() {
     let mut content = noise(3_000_000, 7);
-    for at in (0..content.len() - 4).step_by(1_000) {
-        content[at..at + 4].copy_from_slice(&[0x1f, 0x8b, 8, 0]);
+    for at in (0..content.len() - GZIP_HEAD).step_by(1_000) {
+        content[at..at + GZIP_HEAD].copy_from_slice(&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255]);
     }
     // Stored as it is.
     let packed = [member(&content, Compression::none()), member(b"the end", Compression::none())].concat();
     let file = [&content[..], b"the end"].concat();
     for threads in [1, 2, 5] {
-        let (found, error, _) = read("false", &packed, threads);
-        assert_eq!(error, None);
+        let (found, error, counted) = read("false", &packed, threads);
+        assert_eq!((error, counted), (None, packed.len() as u64));
         assert!(found == file, "{threads} threads");
     }
 }
@@ -102,6 +109,18 @@ fn frames_that_decoders_skip_are_skipped() {
     let cut = &packed[..packed.len() - 1];
     assert!(read_in_order(cut).1.is_some());
     assert!(read("cut-skipped", cut, 2).1.is_some(), "a file that was cut off is not complete");
+}
+
+#[test]
+fn many_small_parts_are_not_kept_in_memory() {
+    // They are decompressed faster than they are read, so that no thread has a permit any more. `read` checks the number of parts.
+    let content = vec![b'x'; 4 << 20];
+    let parts: Vec<u8> = (0..40)
+        .flat_map(|i| [member(&content, Compression::fast()), member(&noise(262_144, i), Compression::fast())])
+        .flatten()
+        .collect();
+    let (found, error, _) = read("many", &parts, 3);
+    assert_eq!((found.len(), error), (40 * ((4 << 20) + 262_144), None));
 }
 
 #[test]

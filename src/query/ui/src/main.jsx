@@ -20,5 +20,7 @@ const overview = new Overview(() => {
 overview.run();
 // The first rows of the list may be part of the document, and are shown until there is an answer. They are wrong for any other URL.
 const { view, parameters } = parse(location.hash);
+const isRight = element.firstChild && view === "wars" && !Object.keys(parameters).length;
 if (!element.firstChild) setTimeout(show, SHOWN_AFTER_MS);
-else if (view !== "wars" || Object.keys(parameters).length) show();
+else if (isRight) addEventListener("hashchange", show, { once: true });
+else show();

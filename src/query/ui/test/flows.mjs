@@ -137,7 +137,7 @@ await isAccessible("wars");
 // The document that the server sends has the first rows already, with the same text and in the same places.
 const rowsOf = (of) => of.evaluate(() => [...document.querySelectorAll("main h2, main thead, main tbody tr")].slice(0, 18).map((row) => ({
   text: row.innerText.replace(/\s+/g, " ").trim(),
-  links: [...row.querySelectorAll("a")].map((a) => new URL(decodeURIComponent(a.href)).hash),
+  links: [...row.querySelectorAll("a")].map((a) => new URL(a.href).hash),
   top: Math.round(row.getBoundingClientRect().top),
 })));
 for (const width of [1280, 400]) {
