@@ -152,10 +152,13 @@ struct Frames<R: BufRead> {
     ended: Arc<AtomicU64>,
 }
 
+/// A reader whose first bytes were read to find out what they are.
+type Peeked<R> = Chain<Cursor<Vec<u8>>, Positioned<R>>;
+
 enum Frame<R: BufRead> {
     Between(Positioned<R>),
     Gzip(Box<GzDecoder<Positioned<R>>>),
-    Zstd(Box<StreamingDecoder<Chain<Cursor<Vec<u8>>, Positioned<R>>, FrameDecoder>>),
+    Zstd(Box<StreamingDecoder<Peeked<R>, FrameDecoder>>),
 }
 
 // === impl Frames ===
