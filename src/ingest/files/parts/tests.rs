@@ -145,3 +145,34 @@ fn a_damaged_part_is_reported_after_everything_before_it() {
         }
     }
 }
+
+#[test]
+fn whatever_is_damaged_parts_say_the_same_as_the_whole_file() {
+    let contents: Vec<Vec<u8>> = (1..5).map(|i| noise(280_000, i)).collect();
+    let gzip: Vec<u8> = contents.iter().flat_map(|content| member(content, Compression::fast())).collect();
+    let zstd: Vec<u8> = contents.iter().flat_map(|content| frame(content)).collect();
+    for (name, whole) in [("gzip", gzip), ("zstd", zstd)] {
+        for seed in 1..13 {
+            let mut packed = whole.clone();
+            let random = noise(8, 1_000 + seed);
+            let at = usize::from_le_bytes(random.try_into().unwrap()) % (packed.len() - 8) + 4;
+            match seed % 3 {
+                0 => packed.truncate(at),
+                1 => packed[at] ^= 0x55,
+                // A piece is missing.
+                _ => drop(packed.drain(at..packed.len().min(at + 5))),
+            }
+            let (content, error, _) = read(&format!("random-{name}"), &packed, 3);
+            let (expected, expected_error) = read_in_order(&packed);
+            assert_eq!(error, expected_error, "{name}, case {seed}, damaged at {at}");
+            // How much a decoder returns before an error depends on the size of the buffer.
+            let (short, long) = if content.len() < expected.len() { (content, expected) } else { (expected, content) };
+            let differs_by = long.len() - short.len();
+            assert!(long.starts_with(&short), "{name}, case {seed}, damaged at {at}");
+            assert!(
+                differs_by == 0 || (error.is_some() && differs_by <= PIECE_BYTES),
+                "{name}, case {seed}: {differs_by}"
+            );
+        }
+    }
+}
