@@ -10,6 +10,7 @@ pub(crate) mod budget;
 mod connection;
 mod connections;
 mod error;
+mod http2;
 mod tls;
 pub(crate) mod web;
 
@@ -41,26 +42,12 @@ pub use connection::SHUTDOWN_GRACE_PERIOD;
 use connection::{Closing, HEAD_TIMEOUT, MIN_IDLE_BEFORE_EVICTION, OpenRequest, TrackedSocket};
 use connections::{ConnectionSlot, Connections};
 pub use error::Error;
+use http2::Http2Settings;
 use tls::ClientCertificate;
 pub use tls::{TlsConfig, TlsFiles};
 
 /// Maximum number of simultaneous connections per listener.
 pub const CONNECTIONS_MAX: usize = 1024;
-/// Memory that one request uses besides its body and its response body: the decoded head and the response head.
-const REQUEST_BYTES: u32 = 16 << 10;
-/// HTTP/2 stream window: bytes of one request that a peer may send before the handler reads them. Most batches are smaller, so
-/// that their sender never waits for a window update, each of which has a cost.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-/// The default window size of HTTP/2.
-const DEFAULT_WINDOW_BYTES: u32 = (64 << 10) - 1;
-/// Settings for HTTP/2 connections, largest first. Each connection gets the first one whose memory can be reserved; the
-/// last one is used without a reservation.
-const HTTP2_SETTINGS: [Http2Settings; 4] = [
-    Http2Settings { streams: 128, stream_window: STREAM_WINDOW_BYTES, window: 2 * STREAM_WINDOW_BYTES },
-    Http2Settings { streams: 128, stream_window: STREAM_WINDOW_BYTES / 4, window: STREAM_WINDOW_BYTES / 2 },
-    Http2Settings { streams: 32, stream_window: DEFAULT_WINDOW_BYTES, window: DEFAULT_WINDOW_BYTES },
-    Http2Settings { streams: 4, stream_window: DEFAULT_WINDOW_BYTES, window: DEFAULT_WINDOW_BYTES },
-];
 /// Maximum size of a request head in bytes.
 const HEAD_BYTES_MAX: usize = 32 << 10;
 /// Responses up to this size are always sent, without reserving memory.
@@ -319,11 +306,8 @@ where
         let connection = slot.connection.clone();
         let mut closing = connection.closing();
         let mut builder = http_builder();
-        let reserve = |settings: &Http2Settings| {
-            Some((*settings, self.limits.windows.reserve(peer.address.ip(), settings.bytes())?))
-        };
-        let (settings, _reserved) = HTTP2_SETTINGS.iter().find_map(reserve).unzip();
-        settings.unwrap_or(HTTP2_SETTINGS[HTTP2_SETTINGS.len() - 1]).apply(&mut builder);
+        let (settings, _reserved) = Http2Settings::reserve(&self.limits.windows, peer.address.ip());
+        settings.apply(&mut builder);
         let context = Arc::new(self);
         let service = service_fn(move |request| {
             let (open, peer, context) = (connection.open(), peer.clone(), context.clone());
@@ -392,41 +376,6 @@ pub fn http_builder() -> auto::Builder<TokioExecutor> {
         .max_header_list_size(HEAD_BYTES_MAX as u32)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(HEAD_TIMEOUT);
-    HTTP2_SETTINGS[0].apply(&mut builder);
+    Http2Settings::LARGEST.apply(&mut builder);
     builder
-}
-
-/// The memory-relevant settings of one HTTP/2 connection.
-#[derive(Clone, Copy)]
-struct Http2Settings {
-    /// Maximum number of concurrent streams.
-    streams: u32,
-    /// Flow-control window of one stream, in bytes.
-    stream_window: u32,
-    /// Flow-control window of the whole connection, in bytes.
-    window: u32,
-}
-
-// === impl Http2Settings ===
-
-impl Http2Settings {
-    /// Returns the maximum number of bytes that the connection can use.
-    fn bytes(&self) -> usize {
-        (self.window + self.frame() + self.streams * REQUEST_BYTES) as usize
-    }
-
-    /// Returns the maximum size of a frame, of which a part is kept until it has arrived as a whole. The default frames are small, and
-    /// each frame has a cost.
-    fn frame(&self) -> u32 {
-        (self.stream_window / 4).max(16 << 10)
-    }
-
-    fn apply(self, builder: &mut auto::Builder<TokioExecutor>) {
-        builder
-            .http2()
-            .max_concurrent_streams(self.streams)
-            .initial_stream_window_size(self.stream_window)
-            .initial_connection_window_size(self.window)
-            .max_frame_size(self.frame());
-    }
 }

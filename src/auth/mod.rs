@@ -65,7 +65,7 @@ impl Gate {
         Gate { oidc, ..self }
     }
 
-    /// Whether everyone is admitted.
+    /// Returns whether every client is admitted.
     pub(crate) fn is_open(&self) -> bool {
         !self.is_closed
     }

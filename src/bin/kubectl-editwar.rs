@@ -1,5 +1,5 @@
 //! `kubectl editwar`, the kubectl plugin: runs the `editwar` in the same directory under the name of the plugin, by which
-//! `editwar` recognizes that it is to be the plugin. A second binary with everything in it would double the size of a release and the time to
+//! `editwar` recognizes that it is the plugin. A second complete binary would double the size of a release and the time to
 //! build one.
 
 use std::os::unix::process::CommandExt;

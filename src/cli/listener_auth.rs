@@ -127,7 +127,7 @@ impl ListenerSecurity {
         ListenerSecurity { metrics: Some(metrics.clone()), ..self }
     }
 
-    /// Whether there is no authentication.
+    /// Returns whether the listener admits clients without authentication.
     pub(super) fn is_open(&self) -> bool {
         self.gate.is_open()
     }

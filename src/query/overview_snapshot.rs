@@ -101,7 +101,7 @@ impl Overviews {
     }
 
     /// Makes a snapshot each second as long as clients wait for changes and `is_ready` holds, unless that is done already. It is
-    /// a task of its own, because the task of a client stands still while that client does not read.
+    /// a separate task, because the task of a client is not polled while that client does not read.
     pub(super) fn keep_current<F>(&self, is_ready: impl Fn() -> bool + Send + 'static, make: F)
     where
         F: FnOnce(Option<&Snapshot>) -> Snapshot + Clone + Send + 'static,
@@ -117,7 +117,7 @@ impl Overviews {
                 overviews.current(make.clone()).await;
             }
             drop(turn);
-            // Streams end when the server is no longer ready. One that has just begun starts another task.
+            // Wake the remaining streams: they end if the server is no longer ready, and otherwise start another task.
             overviews.latest.send_modify(|_| {});
         });
     }
@@ -182,7 +182,7 @@ impl Snapshot {
         Arc::ptr_eq(&self.head, &other.head) && Arc::ptr_eq(&self.rows, &other.rows)
     }
 
-    /// Returns the most urgent rows as HTML, with the reasons why they may not be complete. Returns `None` if there are no rows.
+    /// Returns the most urgent rows as HTML, after the problems that make them incomplete, or `None` if there are no rows.
     pub(super) fn first_rows(&self) -> Option<String> {
         (!self.table.is_empty()).then(|| format!("{}{}", self.problems, self.table))
     }

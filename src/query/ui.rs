@@ -28,7 +28,7 @@ pub(super) fn index(call: &Call<'_>) -> Result<Reply, Failure> {
     Ok(match rows {
         Some(rows) => {
             let mut reply = file(HTML, LIST.replacen(LOADING, &rows, 1));
-            // Names and values do not belong into the cache of a browser.
+            // A browser must not store names and values on disk.
             reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
             reply
         }

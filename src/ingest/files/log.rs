@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicU64;
 
 use super::chunk::{CHUNK_BYTES, Chunk};
 use super::input::{Error, Input, io_error};
-use super::parts::{PartsReader, Permits};
+use super::parts::{PartsReader, Permit};
 use super::plain::{FileRange, PlainFile};
 use crate::audit::envelope::{self, EVENT_BYTES_MAX, HEAD_BYTES};
 use crate::audit::event::Micros;
@@ -86,14 +86,14 @@ impl Log {
 
     /// Opens the stream if it is not open. With a permit, a compressed stream is decompressed on another thread; with permits for
     /// further threads, its parts are decompressed at the same time.
-    pub(super) fn begin(&mut self, permit: Option<(Arc<()>, Option<&Arc<Permits>>)>) -> io::Result<&mut Stream> {
+    pub(super) fn begin(&mut self, permit: Option<Permit>) -> io::Result<&mut Stream> {
         let stream = match self.stream.take() {
             Some(stream) => stream,
             None => {
                 let read = self.read.clone();
                 match self.input.path() {
                     Some(path) => Stream::of_file(File::open(path)?, read, permit)?,
-                    None => Stream::open(Box::new(io::stdin()), read, permit.map(|(permit, _)| permit))?,
+                    None => Stream::open(Box::new(io::stdin()), read, permit.map(|permit| permit.thread))?,
                 }
             }
         };
@@ -117,23 +117,19 @@ impl Log {
 // === impl Stream ===
 
 impl Stream {
-    pub(super) fn of_file(
-        file: File,
-        read: Arc<AtomicU64>,
-        permit: Option<(Arc<()>, Option<&Arc<Permits>>)>,
-    ) -> io::Result<Stream> {
+    pub(super) fn of_file(file: File, read: Arc<AtomicU64>, permit: Option<Permit>) -> io::Result<Stream> {
         let Some(plain) = PlainFile::new(&file, read.clone())? else {
-            return Stream::open(Box::new(file), read, permit.map(|(permit, _)| permit));
+            return Stream::open(Box::new(file), read, permit.map(|permit| permit.thread));
         };
         if let Some(format) = plain.format()?
-            && let Some((permit, Some(permits))) = permit.clone()
+            && let Some(Permit { thread, more: Some(permits) }) = &permit
             && let Some(packed) = PlainFile::new(&file, Arc::default())?
         {
-            let parts = PartsReader::begin(packed, format, permits.clone(), permit, read);
+            let parts = PartsReader::begin(packed, format, permits.clone(), thread.clone(), read);
             return Stream::of(DecompressedStream { reader: Box::new(parts), is_packed: true });
         }
         // The file itself counts what is read of it.
-        let stream = Stream::open(Box::new(plain.reader(0)), Arc::default(), permit.map(|(permit, _)| permit))?;
+        let stream = Stream::open(Box::new(plain.reader(0)), Arc::default(), permit.map(|permit| permit.thread))?;
         let plain = Some(plain).filter(|_| !stream.is_sequential);
         Ok(Stream { plain, ..stream })
     }

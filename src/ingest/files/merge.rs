@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicU64;
 use super::chunk::Chunk;
 use super::input::{Error, Input};
 use super::log::{Log, Step};
-use super::parts::Permits;
+use super::parts::{Permit, Permits};
 use crate::audit::event::Micros;
 
 /// How far a chunk may reach beyond the next event of another log, in microseconds. An object without a war retains 64
@@ -26,8 +26,7 @@ pub(super) struct Merge {
     /// Maximum number of threads that decompress inputs or their parts at once.
     unpacked_max: usize,
     permits: Arc<Permits>,
-    /// The same, if there is one compressed input, so that its parts can use them all. Several inputs are decompressed at the same
-    /// time as a whole.
+    /// The same permits, if there is only one compressed input: its parts share them. Several compressed inputs use one thread each.
     parts_permits: Option<Arc<Permits>>,
 }
 
@@ -70,10 +69,10 @@ impl Merge {
         let next: Vec<QueuedLog> = std::iter::from_fn(|| self.logs.pop()).take(self.unpacked_max).collect();
         for mut turn in next {
             if turn.log.is_packed
-                && let Some(permit) = self.permits.take()
+                && let Some(thread) = self.permits.take()
             {
                 // If the input cannot be opened, the error is reported when the input is read.
-                drop(turn.log.begin(Some((permit, self.parts_permits.as_ref()))));
+                drop(turn.log.begin(Some(Permit { thread, more: self.parts_permits.clone() })));
             }
             self.logs.push(turn);
         }

@@ -65,7 +65,7 @@ struct Work<'c, C> {
 
 /// What is delivered.
 enum Item {
-    /// A chunk, and why nothing behind it can be read.
+    /// A chunk, and the reason why nothing after it can be read.
     Chunk(LoadedChunk, Option<io::Error>),
     /// An input, by its index, that cannot be read any further.
     Broken(usize, io::Error),

@@ -35,6 +35,14 @@ pub(super) struct Permits {
     max: usize,
 }
 
+/// The right to decompress an input on another thread.
+#[derive(Debug)]
+pub(super) struct Permit {
+    pub(super) thread: Arc<()>,
+    /// Permits for further threads, if parts of the input may be decompressed at the same time.
+    pub(super) more: Option<Arc<Permits>>,
+}
+
 /// Yields the decompressed content of a file.
 pub(super) struct PartsReader {
     file: Arc<PlainFile>,
